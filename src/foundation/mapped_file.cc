@@ -1,0 +1,102 @@
+#include "foundation/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace gem8 {
+namespace {
+
+struct FileDescriptor {
+  int value = -1;
+  ~FileDescriptor() {
+    if (value >= 0) ::close(value);
+  }
+};
+
+}  // namespace
+
+std::unexpected<Error> system_error(std::string_view what, const std::filesystem::path& path, int error_number) {
+  const Code code = error_number == ENOENT || error_number == ENOTDIR                                   ? Code::kNotFound
+                    : error_number == ENOSPC || error_number == EDQUOT || error_number == ENOMEM ? Code::kExhausted
+                                                                                                 : Code::kInvalidArgument;
+  return std::unexpected(Error{code, fmt::format("{}: {}", what, std::strerror(error_number)), path.string()});
+}
+
+Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
+  const FileDescriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.value < 0) return system_error("cannot open", path, errno);
+  struct stat status {};
+  if (::fstat(file.value, &status) != 0) return system_error("cannot stat", path, errno);
+  if (!S_ISREG(status.st_mode)) {
+    return std::unexpected(Error{Code::kInvalidArgument, "not a regular file", path.string()});
+  }
+  MappedFile mapped;
+  mapped.size_ = static_cast<std::size_t>(status.st_size);
+  if (mapped.size_ == 0) return mapped;
+  void* address = ::mmap(nullptr, mapped.size_, PROT_READ, MAP_SHARED, file.value, 0);
+  if (address == MAP_FAILED) {
+    mapped.size_ = 0;
+    return system_error("cannot map", path, errno);
+  }
+  mapped.data_ = static_cast<const std::byte*>(address);
+  return mapped;
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+Result<std::string> read_text_file(const std::filesystem::path& path, std::size_t max_bytes) {
+  GEM8_TRY(const MappedFile file, MappedFile::open(path));
+  if (file.bytes().size() > max_bytes) {
+    return std::unexpected(
+        Error{Code::kExhausted, fmt::format("{} bytes, at most {} are read", file.bytes().size(), max_bytes), path.string()});
+  }
+  return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+}
+
+Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  const std::filesystem::path temporary = path.string() + fmt::format(".tmp-{}", ::getpid());
+  {
+    const FileDescriptor file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
+    if (file.value < 0) return system_error("cannot create", temporary, errno);
+    std::size_t done = 0;
+    int error = 0;
+    while (done < bytes.size() && error == 0) {
+      const ssize_t n = ::write(file.value, bytes.data() + done, bytes.size() - done);
+      if (n > 0) done += static_cast<std::size_t>(n);
+      if (n < 0 && errno != EINTR) error = errno;
+    }
+    if (error == 0 && ::fsync(file.value) != 0) error = errno;
+    if (error != 0) {
+      ::unlink(temporary.c_str());
+      return system_error("cannot write", path, error);
+    }
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(temporary.c_str());
+    return system_error("cannot rename into place", path, error);
+  }
+  return {};
+}
+
+Status write_file_atomically(const std::filesystem::path& path, std::string_view text) {
+  return write_file_atomically(path, std::as_bytes(std::span(text.data(), text.size())));
+}
+
+}  // namespace gem8
