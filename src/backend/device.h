@@ -11,11 +11,13 @@ namespace gem8 {
 
 class Device;
 
-/// Memory on a device, owned; freed with the last of it. The address means something to that device's kernels only.
+/// Memory on a device, owned; freed with the last of it. The address means something to that
+/// device's kernels only.
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(Device& device, void* address, std::size_t bytes) : device_(&device), address_(address), bytes_(bytes) {}
+  Buffer(Device& device, void* address, std::size_t bytes)
+      : device_(&device), address_(address), bytes_(bytes) {}
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer();
@@ -29,8 +31,8 @@ class Buffer {
   std::size_t bytes_ = 0;
 };
 
-/// Where tensors live. Nothing above the kernels may assume that an address can be dereferenced: bytes cross by upload() and
-/// download(), and weights enter by adopt().
+/// Where tensors live. Nothing above the kernels may assume that an address can be dereferenced:
+/// bytes cross by upload() and download(), and weights enter by adopt().
 class Device {
  public:
   virtual ~Device() = default;
@@ -40,8 +42,8 @@ class Device {
   /// Zeroed memory, aligned to 64 bytes. Error: kExhausted.
   virtual Result<Buffer> allocate(std::size_t bytes) = 0;
 
-  /// The device address of read-only host bytes that outlive every use of it. The CPU returns the same address (zero copy); another
-  /// device copies and owns the copy. Error: kExhausted.
+  /// The device address of read-only host bytes that outlive every use of it. The CPU returns the
+  /// same address (zero copy); another device copies and owns the copy. Error: kExhausted.
   virtual Result<const void*> adopt(std::span<const std::byte> host) = 0;
 
   virtual void upload(void* to, std::span<const std::byte> from) = 0;

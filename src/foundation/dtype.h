@@ -11,7 +11,24 @@ namespace gem8 {
 
 /// Element types a checkpoint may hold. Names are those of safetensors.
 enum class DType : std::uint8_t {
-  kBool, kU8, kI8, kF8E4M3, kF8E4M3Fnuz, kF8E5M2, kF8E5M2Fnuz, kF8E8M0, kI16, kU16, kF16, kBF16, kI32, kU32, kF32, kI64, kU64, kF64,
+  kBool,
+  kU8,
+  kI8,
+  kF8E4M3,
+  kF8E4M3Fnuz,
+  kF8E5M2,
+  kF8E5M2Fnuz,
+  kF8E8M0,
+  kI16,
+  kU16,
+  kF16,
+  kBF16,
+  kI32,
+  kU32,
+  kF32,
+  kI64,
+  kU64,
+  kF64,
 };
 
 /// Bytes of one element.
@@ -20,7 +37,8 @@ std::size_t dtype_bytes(DType dtype);
 std::string_view dtype_name(DType dtype);
 std::optional<DType> dtype_from_name(std::string_view name);
 
-/// bfloat16: the upper half of a float32. Conversion from float rounds to nearest, ties to even; NaN stays NaN.
+/// bfloat16: the upper half of a float32. Conversion from float rounds to nearest, ties to even;
+/// NaN stays NaN.
 struct BF16 {
   std::uint16_t bits = 0;
 
@@ -31,7 +49,9 @@ struct BF16 {
     result.bits = bits;
     return result;
   }
-  explicit operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+  explicit operator float() const {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
 
  private:
   static std::uint16_t round_bits(float value) {
@@ -43,7 +63,9 @@ struct BF16 {
 static_assert(sizeof(BF16) == 2);
 
 /// R(x) of the specifications: the float32 nearest to x that bfloat16 can hold.
-inline float round_to_bf16(float value) { return static_cast<float>(BF16(value)); }
+inline float round_to_bf16(float value) {
+  return static_cast<float>(BF16(value));
+}
 
 /// IEEE binary16 to float32, exact.
 float f16_to_float(std::uint16_t bits);

@@ -34,10 +34,24 @@ TEST(E4M3, EncodesTiesAndBordersAsTheFormatSays) {
     float value;
     int code;
   };
-  // The table of ties: half-way values go to the even mantissa, across the subnormal border too; beyond 448 saturates.
-  for (const auto& [value, code] : {Case{0.0f, 0x00}, {-0.0f, 0x80}, {0x1p-10f, 0x00}, {0x1.001p-10f, 0x01}, {1.5f * 0x1p-9f, 0x02},
-                                    {2.5f * 0x1p-9f, 0x02}, {7.5f * 0x1p-9f, 0x08}, {0.1f, 0x1d}, {1.0f / 3, 0x2b}, {1.0625f, 0x38},
-                                    {1.1875f, 0x3a}, {17.0f, 0x58}, {248.0f, 0x78}, {432.0f, 0x7e}, {464.01f, 0x7e}, {1e9f, 0x7e},
+  // The table of ties: half-way values go to the even mantissa, across the subnormal border too;
+  // beyond 448 saturates.
+  for (const auto& [value, code] : {Case{0.0f, 0x00},
+                                    {-0.0f, 0x80},
+                                    {0x1p-10f, 0x00},
+                                    {0x1.001p-10f, 0x01},
+                                    {1.5f * 0x1p-9f, 0x02},
+                                    {2.5f * 0x1p-9f, 0x02},
+                                    {7.5f * 0x1p-9f, 0x08},
+                                    {0.1f, 0x1d},
+                                    {1.0f / 3, 0x2b},
+                                    {1.0625f, 0x38},
+                                    {1.1875f, 0x3a},
+                                    {17.0f, 0x58},
+                                    {248.0f, 0x78},
+                                    {432.0f, 0x7e},
+                                    {464.01f, 0x7e},
+                                    {1e9f, 0x7e},
                                     {-std::numeric_limits<float>::infinity(), 0xfe},
                                     {std::numeric_limits<float>::quiet_NaN(), 0x7f}}) {
     EXPECT_EQ(e4m3_encode(value), code) << value;

@@ -16,7 +16,8 @@ std::atomic<LogLevel>& level_slot() {
 
 spdlog::logger& logger() {
   static const auto instance = [] {
-    auto made = std::make_shared<spdlog::logger>("gem8", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+    auto made = std::make_shared<spdlog::logger>(
+        "gem8", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
     made->set_pattern("gem8: %v");
     made->set_level(spdlog::level::debug);
     made->flush_on(spdlog::level::debug);
@@ -27,11 +28,21 @@ spdlog::logger& logger() {
 
 }  // namespace
 
-void set_log_level(LogLevel level) { level_slot() = level; }
-LogLevel log_level() { return level_slot(); }
+void set_log_level(LogLevel level) {
+  level_slot() = level;
+}
+LogLevel log_level() {
+  return level_slot();
+}
 
-void log_warning_line(std::string_view line) { logger().warn("warning: {}", line); }
-void log_info_line(std::string_view line) { logger().info("{}", line); }
-void log_verbose_line(std::string_view line) { logger().debug("{}", line); }
+void log_warning_line(std::string_view line) {
+  logger().warn("warning: {}", line);
+}
+void log_info_line(std::string_view line) {
+  logger().info("{}", line);
+}
+void log_verbose_line(std::string_view line) {
+  logger().debug("{}", line);
+}
 
 }  // namespace gem8

@@ -22,11 +22,13 @@ void log_warning(fmt::format_string<Args...> format, Args&&... args) {
 }
 template <class... Args>
 void log_info(fmt::format_string<Args...> format, Args&&... args) {
-  if (log_level() >= LogLevel::kInfo) log_info_line(fmt::format(format, std::forward<Args>(args)...));
+  if (log_level() >= LogLevel::kInfo)
+    log_info_line(fmt::format(format, std::forward<Args>(args)...));
 }
 template <class... Args>
 void log_verbose(fmt::format_string<Args...> format, Args&&... args) {
-  if (log_level() >= LogLevel::kVerbose) log_verbose_line(fmt::format(format, std::forward<Args>(args)...));
+  if (log_level() >= LogLevel::kVerbose)
+    log_verbose_line(fmt::format(format, std::forward<Args>(args)...));
 }
 
 }  // namespace gem8

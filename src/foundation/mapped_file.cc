@@ -20,11 +20,14 @@ struct FileDescriptor {
 
 }  // namespace
 
-std::unexpected<Error> system_error(std::string_view what, const std::filesystem::path& path, int error_number) {
-  const Code code = error_number == ENOENT || error_number == ENOTDIR                                   ? Code::kNotFound
-                    : error_number == ENOSPC || error_number == EDQUOT || error_number == ENOMEM ? Code::kExhausted
-                                                                                                 : Code::kInvalidArgument;
-  return std::unexpected(Error{code, fmt::format("{}: {}", what, std::strerror(error_number)), path.string()});
+std::unexpected<Error> system_error(std::string_view what, const std::filesystem::path& path,
+                                    int error_number) {
+  const Code code = error_number == ENOENT || error_number == ENOTDIR ? Code::kNotFound
+                    : error_number == ENOSPC || error_number == EDQUOT || error_number == ENOMEM
+                        ? Code::kExhausted
+                        : Code::kInvalidArgument;
+  return std::unexpected(
+      Error{code, fmt::format("{}: {}", what, std::strerror(error_number)), path.string()});
 }
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
@@ -64,7 +67,9 @@ Result<std::string> read_text_file(const std::filesystem::path& path, std::size_
   GEM8_TRY(const MappedFile file, MappedFile::open(path));
   if (file.bytes().size() > max_bytes) {
     return std::unexpected(
-        Error{Code::kExhausted, fmt::format("{} bytes, at most {} are read", file.bytes().size(), max_bytes), path.string()});
+        Error{Code::kExhausted,
+              fmt::format("{} bytes, at most {} are read", file.bytes().size(), max_bytes),
+              path.string()});
   }
   return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
 }
@@ -72,7 +77,8 @@ Result<std::string> read_text_file(const std::filesystem::path& path, std::size_
 Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes) {
   const std::filesystem::path temporary = path.string() + fmt::format(".tmp-{}", ::getpid());
   {
-    const FileDescriptor file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
+    const FileDescriptor file{
+        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
     if (file.value < 0) return system_error("cannot create", temporary, errno);
     std::size_t done = 0;
     int error = 0;

@@ -12,7 +12,8 @@ namespace gem8 {
 /// A whole file mapped read-only; the bytes live as long as this does. Move-only.
 class MappedFile {
  public:
-  /// Errors: kNotFound; kInvalidArgument for a folder or anything that cannot be mapped. An empty file maps to an empty span.
+  /// Errors: kNotFound; kInvalidArgument for a folder or anything that cannot be mapped. An empty
+  /// file maps to an empty span.
   static Result<MappedFile> open(const std::filesystem::path& path);
 
   MappedFile() = default;
@@ -28,14 +29,17 @@ class MappedFile {
 };
 
 /// The file's text. Errors as open(); kExhausted when larger than `max_bytes`.
-Result<std::string> read_text_file(const std::filesystem::path& path, std::size_t max_bytes = std::size_t{1} << 30);
+Result<std::string> read_text_file(const std::filesystem::path& path,
+                                   std::size_t max_bytes = std::size_t{1} << 30);
 
-/// Writes through a temporary neighbour, fsyncs and renames: afterwards `path` holds either all of `bytes` or what it held before.
-/// Errors: kExhausted when the disk is full, kInvalidArgument when the folder cannot be written.
+/// Writes through a temporary neighbour, fsyncs and renames: afterwards `path` holds either all of
+/// `bytes` or what it held before. Errors: kExhausted when the disk is full, kInvalidArgument when
+/// the folder cannot be written.
 Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
 Status write_file_atomically(const std::filesystem::path& path, std::string_view text);
 
 /// An errno as Error: ENOENT kNotFound, ENOSPC/EDQUOT/ENOMEM kExhausted, the rest kInvalidArgument.
-std::unexpected<Error> system_error(std::string_view what, const std::filesystem::path& path, int error_number);
+std::unexpected<Error> system_error(std::string_view what, const std::filesystem::path& path,
+                                    int error_number);
 
 }  // namespace gem8

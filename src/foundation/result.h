@@ -25,8 +25,8 @@ enum class Code {
 /// "kCorrupt" -> "corrupt": for logs and JSON, never for decisions.
 std::string_view code_name(Code code);
 
-/// A failure caused by the world. `message` names the thing, what was found and what was wanted; `context` says where (a path,
-/// a tensor, a request field) and may be empty.
+/// A failure caused by the world. `message` names the thing, what was found and what was wanted;
+/// `context` says where (a path, a tensor, a request field) and may be empty.
 struct Error {
   Code code = Code::kInternal;
   std::string message;
@@ -42,13 +42,15 @@ using Status = Result<void>;
 
 /// `return fail(Code::kCorrupt, "header of {} bytes, at most {}", n, limit);`
 template <class... Args>
-[[nodiscard]] std::unexpected<Error> fail(Code code, fmt::format_string<Args...> format, Args&&... args) {
+[[nodiscard]] std::unexpected<Error> fail(Code code, fmt::format_string<Args...> format,
+                                          Args&&... args) {
   return std::unexpected(Error{code, fmt::format(format, std::forward<Args>(args)...), {}});
 }
 
 /// The same error, said of `context` ("in shard 3"): prepended to what is already there.
 [[nodiscard]] inline std::unexpected<Error> fail_in(std::string_view context, Error error) {
-  error.context = error.context.empty() ? std::string(context) : fmt::format("{}: {}", context, error.context);
+  error.context =
+      error.context.empty() ? std::string(context) : fmt::format("{}: {}", context, error.context);
   return std::unexpected(std::move(error));
 }
 
@@ -58,12 +60,14 @@ template <class... Args>
 #define GEM8_CONCAT(a, b) GEM8_CONCAT_INNER(a, b)
 
 /// GEM8_TRY(const auto x, f());  declares x from the value of f(), or returns f()'s error.
-#define GEM8_TRY(declaration, ...) GEM8_TRY_INNER(declaration, GEM8_CONCAT(gem8_try_, __LINE__), __VA_ARGS__)
-#define GEM8_TRY_INNER(declaration, result, ...)                      \
-  auto result = (__VA_ARGS__);                                        \
-  if (!result) return std::unexpected(std::move(result).error());     \
+#define GEM8_TRY(declaration, ...) \
+  GEM8_TRY_INNER(declaration, GEM8_CONCAT(gem8_try_, __LINE__), __VA_ARGS__)
+#define GEM8_TRY_INNER(declaration, result, ...)                  \
+  auto result = (__VA_ARGS__);                                    \
+  if (!result) return std::unexpected(std::move(result).error()); \
   declaration = std::move(*result)
 
 /// GEM8_RETURN_IF_ERROR(f());  for a Status.
-#define GEM8_RETURN_IF_ERROR(...)                                                            \
-  if (auto gem8_status = (__VA_ARGS__); !gem8_status) return std::unexpected(std::move(gem8_status).error())
+#define GEM8_RETURN_IF_ERROR(...)                     \
+  if (auto gem8_status = (__VA_ARGS__); !gem8_status) \
+  return std::unexpected(std::move(gem8_status).error())

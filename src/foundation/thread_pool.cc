@@ -16,8 +16,9 @@
 namespace gem8 {
 namespace {
 
-// A decode step runs some hundred loops of tens of microseconds. Waking a sleeping thread costs about as much as such a loop, so
-// workers spin this many pauses (about 50 us) for the next one before they sleep.
+// A decode step runs some hundred loops of tens of microseconds. Waking a sleeping thread costs
+// about as much as such a loop, so workers spin this many pauses (about 50 us) for the next one
+// before they sleep.
 constexpr int kSpins = 2000;
 
 void pause() {
@@ -53,7 +54,8 @@ void ThreadPool::run(std::size_t n_items, void* body, Call call) {
   call_ = call;
   next_.store(0, std::memory_order_relaxed);
   busy_.store(workers_.size(), std::memory_order_relaxed);
-  generation_.fetch_add(1);  // sequentially consistent with sleepers_: a worker sees the loop or we see it asleep
+  generation_.fetch_add(
+      1);  // sequentially consistent with sleepers_: a worker sees the loop or we see it asleep
   if (sleepers_.load() != 0) {
     const std::lock_guard lock(mutex_);
     wake_.notify_all();
@@ -79,7 +81,9 @@ void ThreadPool::drain(std::size_t thread) {
 void ThreadPool::work(std::size_t thread) {
   std::uint64_t seen = 0;
   for (;;) {
-    for (int spins = 0; spins < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spins) pause();
+    for (int spins = 0; spins < kSpins && generation_.load(std::memory_order_acquire) == seen;
+         ++spins)
+      pause();
     if (generation_.load(std::memory_order_acquire) == seen) {
       std::unique_lock lock(mutex_);
       sleepers_.fetch_add(1);
@@ -101,7 +105,8 @@ std::size_t available_cores() {
   std::size_t without_topology = 0;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &mask)) continue;
-    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
+                       "/topology/thread_siblings_list");
     std::string siblings;
     if (file && std::getline(file, siblings)) {
       cores.insert(siblings);

@@ -1,18 +1,20 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
-#include <atomic>
 
 namespace gem8 {
 
-/// A fixed set of threads that run one parallel loop at a time; the caller's thread takes part. Passed in by context, never global.
+/// A fixed set of threads that run one parallel loop at a time; the caller's thread takes part.
+/// Passed in by context, never global.
 ///
-/// parallel_for() may be called from one thread at a time and not from inside a loop body. Bodies must not throw.
+/// parallel_for() may be called from one thread at a time and not from inside a loop body. Bodies
+/// must not throw.
 class ThreadPool {
  public:
   /// `n_threads` >= 1 counts the caller: n_threads - 1 threads are started.
@@ -23,8 +25,9 @@ class ThreadPool {
 
   std::size_t size() const { return workers_.size() + 1; }
 
-  /// Calls body(item, thread) once for each item in [0, n_items), thread in [0, size()). Items are handed out one by one, so a
-  /// slow thread delays nobody; results must not depend on which thread runs an item. Returns when all are done. Allocates nothing.
+  /// Calls body(item, thread) once for each item in [0, n_items), thread in [0, size()). Items are
+  /// handed out one by one, so a slow thread delays nobody; results must not depend on which thread
+  /// runs an item. Returns when all are done. Allocates nothing.
   template <class Body>
   void parallel_for(std::size_t n_items, Body&& body) {
     if (n_items == 0) return;
@@ -57,7 +60,8 @@ class ThreadPool {
   Call call_ = nullptr;
 };
 
-/// Physical cores this process may run on (its affinity mask, SMT siblings counted once); at least 1.
+/// Physical cores this process may run on (its affinity mask, SMT siblings counted once); at
+/// least 1.
 std::size_t available_cores();
 
 }  // namespace gem8

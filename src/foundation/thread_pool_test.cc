@@ -25,13 +25,16 @@ TEST(ThreadPool, ManyShortLoopsLoseNoWakeUp) {
   ThreadPool pool(4);
   std::atomic<std::size_t> total{0};
   for (int loop = 0; loop < 20000; ++loop) {
-    pool.parallel_for(5, [&](std::size_t, std::size_t) { total.fetch_add(1, std::memory_order_relaxed); });
+    pool.parallel_for(
+        5, [&](std::size_t, std::size_t) { total.fetch_add(1, std::memory_order_relaxed); });
     if (loop % 1000 == 0) std::this_thread::yield();
   }
   EXPECT_EQ(total.load(), 100000u);
 }
 
-TEST(ThreadPool, CountsAtLeastOneCore) { EXPECT_GE(available_cores(), 1u); }
+TEST(ThreadPool, CountsAtLeastOneCore) {
+  EXPECT_GE(available_cores(), 1u);
+}
 
 }  // namespace
 }  // namespace gem8

@@ -1,4 +1,5 @@
-// Replays a corpus through a fuzz target, so that every ordinary test run covers what fuzzing once found.
+// Replays a corpus through a fuzz target, so that every ordinary test run covers what fuzzing once
+// found.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -17,7 +18,8 @@ int main(int argc, char** argv) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(argv[1])) {
     if (!entry.is_regular_file()) continue;
     std::ifstream file(entry.path(), std::ios::binary);
-    const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    const std::vector<char> bytes((std::istreambuf_iterator<char>(file)),
+                                  std::istreambuf_iterator<char>());
     LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
     ++n_files;
   }

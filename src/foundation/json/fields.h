@@ -9,8 +9,9 @@
 
 namespace gem8 {
 
-/// Reads typed members of one JSON object and says by name what is missing or mistyped: "'head_dim': found string, wanted integer".
-/// optional_*() give the fallback when the member is absent or null; a member of the wrong type is always an error (kCorrupt).
+/// Reads typed members of one JSON object and says by name what is missing or mistyped:
+/// "'head_dim': found string, wanted integer". optional_*() give the fallback when the member is
+/// absent or null; a member of the wrong type is always an error (kCorrupt).
 class JsonFields {
  public:
   /// `object` must outlive this; `name` prefixes messages ("config.json: text_config").
@@ -18,7 +19,8 @@ class JsonFields {
 
   bool has(std::string_view key) const;  ///< present and not null
   Result<std::int64_t> integer(std::string_view key, std::int64_t low, std::int64_t high) const;
-  Result<std::int64_t> optional_integer(std::string_view key, std::int64_t fallback, std::int64_t low, std::int64_t high) const;
+  Result<std::int64_t> optional_integer(std::string_view key, std::int64_t fallback,
+                                        std::int64_t low, std::int64_t high) const;
   Result<double> optional_number(std::string_view key, double fallback) const;
   Result<bool> optional_boolean(std::string_view key, bool fallback) const;
   Result<std::string> string(std::string_view key) const;
@@ -28,7 +30,8 @@ class JsonFields {
   Result<const Json*> optional_array(std::string_view key) const;   ///< nullptr when absent or null
 
  private:
-  std::unexpected<Error> mistyped(std::string_view key, const Json& found, std::string_view wanted) const;
+  std::unexpected<Error> mistyped(std::string_view key, const Json& found,
+                                  std::string_view wanted) const;
   const Json* present(std::string_view key) const;
 
   const Json* object_;

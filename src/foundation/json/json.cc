@@ -127,7 +127,8 @@ struct Builder {
     double value = 0.0;  // boost's own conversion can be off by one unit in the last place
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (error == std::errc::result_out_of_range) {
-      const bool tiny = digits.find("e-") != std::string::npos || digits.find("E-") != std::string::npos;
+      const bool tiny =
+          digits.find("e-") != std::string::npos || digits.find("E-") != std::string::npos;
       value = tiny ? 0.0 : HUGE_VAL;
       if (digits.front() == '-') value = -value;
     }
@@ -151,14 +152,29 @@ void write_string(const std::string& text, bool ascii, std::string& out) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     const auto byte = static_cast<unsigned char>(text[i]);
     switch (byte) {
-      case '"': out += "\\\""; continue;
-      case '\\': out += "\\\\"; continue;
-      case '\n': out += "\\n"; continue;
-      case '\r': out += "\\r"; continue;
-      case '\t': out += "\\t"; continue;
-      case '\b': out += "\\b"; continue;
-      case '\f': out += "\\f"; continue;
-      default: break;
+      case '"':
+        out += "\\\"";
+        continue;
+      case '\\':
+        out += "\\\\";
+        continue;
+      case '\n':
+        out += "\\n";
+        continue;
+      case '\r':
+        out += "\\r";
+        continue;
+      case '\t':
+        out += "\\t";
+        continue;
+      case '\b':
+        out += "\\b";
+        continue;
+      case '\f':
+        out += "\\f";
+        continue;
+      default:
+        break;
     }
     if (byte < 0x20) {
       fmt::format_to(std::back_inserter(out), "\\u{:04x}", byte);
@@ -167,10 +183,12 @@ void write_string(const std::string& text, bool ascii, std::string& out) {
     } else {
       const int extra = byte >= 0xf0 ? 3 : byte >= 0xe0 ? 2 : 1;
       std::uint32_t point = byte & (0x3fu >> extra);
-      for (int k = 0; k < extra && i + 1 < text.size(); ++k) point = point << 6 | (static_cast<unsigned char>(text[++i]) & 0x3fu);
+      for (int k = 0; k < extra && i + 1 < text.size(); ++k)
+        point = point << 6 | (static_cast<unsigned char>(text[++i]) & 0x3fu);
       if (point >= 0x10000) {
         point -= 0x10000;
-        fmt::format_to(std::back_inserter(out), "\\u{:04x}\\u{:04x}", 0xd800 + (point >> 10), 0xdc00 + (point & 0x3ff));
+        fmt::format_to(std::back_inserter(out), "\\u{:04x}\\u{:04x}", 0xd800 + (point >> 10),
+                       0xdc00 + (point & 0x3ff));
       } else {
         fmt::format_to(std::back_inserter(out), "\\u{:04x}", point);
       }
@@ -241,7 +259,9 @@ void write(const Json& value, const JsonStyle& style, int depth, std::string& ou
 Json::Json(Array value) : value_(std::move(value)) {}
 Json::Json(Object value) : value_(std::move(value)) {}
 
-Json Json::array(std::initializer_list<Json> items) { return Json(Array(items)); }
+Json Json::array(std::initializer_list<Json> items) {
+  return Json(Array(items));
+}
 
 Json Json::object(std::initializer_list<std::pair<std::string_view, Json>> members) {
   Object object;
@@ -250,7 +270,8 @@ Json Json::object(std::initializer_list<std::pair<std::string_view, Json>> membe
 }
 
 std::string_view Json::kind_name() const {
-  constexpr std::string_view kNames[] = {"null", "boolean", "integer", "number", "integer", "string", "array", "object"};
+  constexpr std::string_view kNames[] = {"null",    "boolean", "integer", "number",
+                                         "integer", "string",  "array",   "object"};
   return kNames[value_.index()];
 }
 
@@ -272,7 +293,9 @@ const Json* Json::find(std::string_view key) const {
   return nullptr;
 }
 
-Json* Json::find(std::string_view key) { return const_cast<Json*>(std::as_const(*this).find(key)); }
+Json* Json::find(std::string_view key) {
+  return const_cast<Json*>(std::as_const(*this).find(key));
+}
 
 void Json::set(std::string_view key, Json value) {
   if (is_null()) value_ = Object{};
@@ -288,7 +311,9 @@ void Json::push_back(Json value) {
   as_array().push_back(std::move(value));
 }
 
-bool operator==(const JsonMember& a, const JsonMember& b) { return a.key == b.key && a.value == b.value; }
+bool operator==(const JsonMember& a, const JsonMember& b) {
+  return a.key == b.key && a.value == b.value;
+}
 
 bool operator==(const Json& a, const Json& b) {
   if (a.value_.index() != b.value_.index()) return false;
@@ -304,7 +329,8 @@ bool operator==(const Json& a, const Json& b) {
 
 Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
   if (text.size() > limits.max_bytes) {
-    return fail(Code::kExhausted, "JSON text of {} bytes, at most {} are read", text.size(), limits.max_bytes);
+    return fail(Code::kExhausted, "JSON text of {} bytes, at most {} are read", text.size(),
+                limits.max_bytes);
   }
   bj::parse_options options;
   options.max_depth = limits.max_depth;
@@ -313,11 +339,13 @@ Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
   const std::size_t used = parser.write_some(false, text.data(), text.size(), error);
   if (!error && used < text.size()) {
     const std::size_t rest = text.find_first_not_of(" \t\r\n", used);
-    if (rest != std::string_view::npos) return fail(Code::kCorrupt, "invalid JSON at byte {}: text after the value", rest);
+    if (rest != std::string_view::npos)
+      return fail(Code::kCorrupt, "invalid JSON at byte {}: text after the value", rest);
   }
   if (error) {
     const Builder& builder = parser.handler();
-    return fail(Code::kCorrupt, "invalid JSON at byte {}: {}", used, builder.refusal.empty() ? error.message() : builder.refusal);
+    return fail(Code::kCorrupt, "invalid JSON at byte {}: {}", used,
+                builder.refusal.empty() ? error.message() : builder.refusal);
   }
   return std::move(parser.handler().result);
 }

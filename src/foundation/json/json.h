@@ -15,30 +15,32 @@ namespace gem8 {
 
 struct JsonMember;
 
-/// A JSON value that keeps what others lose: the order of object members, and whether a number was written as an integer.
-/// Copying copies deeply. The accessors as_*() are for values whose kind was checked; parsing code uses json/fields.h.
+/// A JSON value that keeps what others lose: the order of object members, and whether a number was
+/// written as an integer. Copying copies deeply. The accessors as_*() are for values whose kind was
+/// checked; parsing code uses json/fields.h.
 class Json {
  public:
   using Array = std::vector<Json>;
   using Object = std::vector<JsonMember>;  ///< in document order; parse_json refuses duplicate keys
-  /// An integer outside int64: its digits as written, so that nothing is rounded on the way through.
+  /// An integer outside int64: its digits as written, so that nothing is rounded on the way
+  /// through.
   struct BigInteger {
     std::string digits;
   };
 
   Json() = default;
-  Json(std::nullptr_t) {}                                     // NOLINT: values convert to Json
-  Json(bool value) : value_(value) {}                         // NOLINT
-  Json(double value) : value_(value) {}                       // NOLINT
-  Json(const char* value) : value_(std::string(value)) {}     // NOLINT
+  Json(std::nullptr_t) {}                                       // NOLINT: values convert to Json
+  Json(bool value) : value_(value) {}                           // NOLINT
+  Json(double value) : value_(value) {}                         // NOLINT
+  Json(const char* value) : value_(std::string(value)) {}       // NOLINT
   Json(std::string_view value) : value_(std::string(value)) {}  // NOLINT
-  Json(std::string value) : value_(std::move(value)) {}       // NOLINT
-  Json(BigInteger value) : value_(std::move(value)) {}        // NOLINT
-  Json(Array value);                                          // NOLINT
-  Json(Object value);                                         // NOLINT
+  Json(std::string value) : value_(std::move(value)) {}         // NOLINT
+  Json(BigInteger value) : value_(std::move(value)) {}          // NOLINT
+  Json(Array value);                                            // NOLINT
+  Json(Object value);                                           // NOLINT
   template <class Int>
-    requires(std::is_integral_v<Int> && !std::is_same_v<Int, bool>)
-  Json(Int value) : value_(static_cast<std::int64_t>(value)) {}  // NOLINT
+  requires(std::is_integral_v<Int> && !std::is_same_v<Int, bool>) Json(Int value)
+      : value_(static_cast<std::int64_t>(value)) {}  // NOLINT
 
   static Json array(std::initializer_list<Json> items = {});
   static Json object(std::initializer_list<std::pair<std::string_view, Json>> members = {});
@@ -66,8 +68,8 @@ class Json {
   const Object& as_object() const { return std::get<Object>(value_); }
   Object& as_object() { return std::get<Object>(value_); }
 
-  /// The member's value, or nullptr when this is no object or has no such member. Linear: objects here are small; a reader of
-  /// large ones iterates as_object() once.
+  /// The member's value, or nullptr when this is no object or has no such member. Linear: objects
+  /// here are small; a reader of large ones iterates as_object() once.
   const Json* find(std::string_view key) const;
   Json* find(std::string_view key);
   /// Adds the member or replaces its value. A null becomes an object first.
@@ -77,7 +79,8 @@ class Json {
   friend bool operator==(const Json& a, const Json& b);
 
  private:
-  std::variant<std::monostate, bool, std::int64_t, double, BigInteger, std::string, Array, Object> value_;
+  std::variant<std::monostate, bool, std::int64_t, double, BigInteger, std::string, Array, Object>
+      value_;
 };
 
 struct JsonMember {
@@ -91,18 +94,20 @@ struct JsonLimits {
   std::size_t max_depth = 64;
 };
 
-/// The one JSON document in `text`. Errors: kCorrupt with the byte offset for malformed text, invalid UTF-8, duplicate keys, depth;
-/// kExhausted when the text is larger than the limit. Strings in the result are valid UTF-8.
+/// The one JSON document in `text`. Errors: kCorrupt with the byte offset for malformed text,
+/// invalid UTF-8, duplicate keys, depth; kExhausted when the text is larger than the limit. Strings
+/// in the result are valid UTF-8.
 Result<Json> parse_json(std::string_view text, const JsonLimits& limits = {});
 
 struct JsonStyle {
-  int indent = 0;            ///< 0: one line, no spaces
-  bool ascii = false;        ///< escape everything above 0x7F
-  bool python_spaces = false;  ///< ", " and ": " as Python's json.dumps writes by default (one-line form)
+  int indent = 0;      ///< 0: one line, no spaces
+  bool ascii = false;  ///< escape everything above 0x7F
+  bool python_spaces =
+      false;  ///< ", " and ": " as Python's json.dumps writes by default (one-line form)
 };
 
-/// Shortest text that reads back as the same value; doubles are written so that they stay doubles ("1.0"). NaN and infinities,
-/// which JSON lacks, are written as null.
+/// Shortest text that reads back as the same value; doubles are written so that they stay doubles
+/// ("1.0"). NaN and infinities, which JSON lacks, are written as null.
 std::string to_text(const Json& value, const JsonStyle& style = {});
 
 }  // namespace gem8

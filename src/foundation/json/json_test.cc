@@ -6,7 +6,8 @@ namespace gem8 {
 namespace {
 
 TEST(Json, KeepsMemberOrderAndIntegerSpelling) {
-  const auto value = parse_json(R"({"b": 1, "a": 1.0, "c": [true, null, "x\u00e9"], "big": 123456789012345678901})");
+  const auto value = parse_json(
+      R"({"b": 1, "a": 1.0, "c": [true, null, "x\u00e9"], "big": 123456789012345678901})");
   ASSERT_TRUE(value.has_value()) << value.error().text();
   EXPECT_EQ(to_text(*value), R"({"b":1,"a":1.0,"c":[true,null,"xé"],"big":123456789012345678901})");
   EXPECT_EQ(to_text(*value, {.ascii = true, .python_spaces = true}),
@@ -14,7 +15,8 @@ TEST(Json, KeepsMemberOrderAndIntegerSpelling) {
 }
 
 TEST(Json, ReadsDoublesToTheNearest) {
-  for (const double expected : {0.1, 1e-6, 6.02214076e23, 2.2250738585072014e-308, 5e-324, 1.7976931348623157e308}) {
+  for (const double expected :
+       {0.1, 1e-6, 6.02214076e23, 2.2250738585072014e-308, 5e-324, 1.7976931348623157e308}) {
     const auto value = parse_json(to_text(Json(expected)));
     ASSERT_TRUE(value.has_value());
     EXPECT_EQ(value->as_double(), expected);
@@ -22,7 +24,8 @@ TEST(Json, ReadsDoublesToTheNearest) {
 }
 
 TEST(Json, RefusesWhatIsNotOneDocument) {
-  for (const char* text : {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "1 2", "{\"a\" 1}", "\"\xff\"", "nul", "\"a\nb\"", "[1e]", "\"\\ud800\""}) {
+  for (const char* text : {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "1 2", "{\"a\" 1}", "\"\xff\"",
+                           "nul", "\"a\nb\"", "[1e]", "\"\\ud800\""}) {
     const auto value = parse_json(text);
     ASSERT_FALSE(value.has_value()) << text;
     EXPECT_EQ(value.error().code, Code::kCorrupt) << text;
