@@ -4,12 +4,9 @@
 
 namespace gem8 {
 
-/// A row of the vocabulary. Distinct from every other integer: swapping it with a position or a
-/// sequence does not compile.
+/// The number of a vocabulary entry. A distinct type: neither a position nor a sequence number can be passed for it.
 enum class TokenId : std::int32_t {};
 
-constexpr std::int32_t index_of(TokenId id) {
-  return static_cast<std::int32_t>(id);
-}
+constexpr std::int32_t value_of(TokenId id) { return static_cast<std::int32_t>(id); }
 
 }  // namespace gem8
