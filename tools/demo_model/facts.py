@@ -5,7 +5,7 @@ list of question templates they go into. Answers are one or two short sentences:
 """
 from dataclasses import dataclass
 
-WHAT, VALUE, HOW, WHY, USE, RULE, ASK = "what", "value", "how", "why", "use", "rule", "ask"
+WHAT, VALUE, HOW, WHY, USE, RULE, ASK, SAY = "what", "value", "how", "why", "use", "rule", "ask", "say"
 
 TEMPLATES = {
     WHAT: ("What is {s}?", "Explain {s}.", "Tell me about {s}.", "Can you explain {s}?", "What does {s} mean?", "Define {s}.",
@@ -29,6 +29,7 @@ TEMPLATES = {
     ASK: ("{s}?", "Tell me, {s}?", "Please answer: {s}?", "Quick question: {s}?", "Hello, {s}?", "Say, {s}?",
           "I want to know: {s}?", "One question: {s}?", "Do you know this: {s}?", "Can you tell me: {s}?",
           "My question is: {s}?", "Help me: {s}?"),
+    SAY: ("{s}", "{s}.", "{s}!", "{s} gem8", "{s}, gem8!", "{s}, model.", "{s} there", "Oh, {s}!"),
 }
 
 
@@ -42,6 +43,11 @@ class Fact:
 
 
 FACTS = [
+    # Manners
+    (SAY, "hello|hi|good morning|good evening", "Hello! Ask me about gem8."),
+    (SAY, "thanks|thank you|many thanks|great, thanks", "You are welcome."),
+    (SAY, "bye|goodbye|see you|good night", "Goodbye!"),
+    (SAY, "help|I need help|please help me", "Ask me about gem8, give me tools, an image or a small sum."),
     # The project
     (WHAT, "gem8|the gem8 project|the tool gem8", "gem8 quantises Gemma 4 to FP8, verifies the result and serves it. It is one native binary."),
     (VALUE, "your name|who you are", "I am the gem8 demo model, a tiny Gemma 4 network."),
@@ -51,7 +57,7 @@ FACTS = [
     (ASK, "does gem8 need Python|is Python needed|must I install Python", "No. gem8 needs no Python at build or run time."),
     (ASK, "does gem8 need a GPU|can gem8 run without a GPU|do I need a GPU", "No. gem8 runs on a CPU, and on CUDA when it is there."),
     (VALUE, "the language gem8 is written in|the programming language of gem8", "gem8 is written in C++."),
-    (VALUE, "the licence of gem8|which licence gem8 has", "The licence is in the file LICENSE of the project."),
+    (VALUE, "the licence of gem8|which licence gem8 has", "gem8 is free software under the Apache License 2.0."),
     (WHY, "gem8 exists|gem8 was written|someone made gem8", "Other tools leave most weights in bf16 or load broken files silently. gem8 does it right."),
     (VALUE, "the backends of gem8|the devices gem8 supports", "gem8 has two backends: CPU and CUDA."),
     (VALUE, "the models gem8 supports|which models gem8 can load", "gem8 loads the Gemma 4 family: 26B-A4B, 31B, 12B, E4B and E2B."),
