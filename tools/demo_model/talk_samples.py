@@ -131,7 +131,9 @@ PERSONA = ("You are {x}.", "Your name is {x}.", "You are called {x}.", "Act as {
 
 def system_sample(rng, split):
     """A system message says in which language, how long or with which words to answer."""
-    form = rng.choices(("language", "one", "sentence", "capitals", "end", "begin", "persona", "none"), (36, 10, 8, 8, 10, 8, 10, 10))[0]
+    # Without an instruction nothing can be held out, so only training has such samples.
+    form = rng.choices(("language", "one", "sentence", "capitals", "end", "begin", "persona", "none"),
+                       (36, 10, 8, 8, 10, 8, 10, 10 if split == "train" else 0))[0]
 
     def make():
         rules = {"language": LANGUAGE_RULES, "one": ONE_WORD, "sentence": SENTENCE, "capitals": CAPITALS, "end": END_WITH,
