@@ -22,13 +22,13 @@ struct CheckpointTensor {
   std::size_t shard = 0;  ///< position in Checkpoint::shard_names()
 };
 
-/// A checkpoint folder: its configuration and every tensor, mapped, nothing copied. Move-only; views of
-/// its tensors live as long as it does.
+/// A checkpoint folder: its configuration and every tensor, mapped, nothing copied. Move-only;
+/// views of its tensors live as long as it does.
 class Checkpoint {
  public:
-  /// Errors: those of read_model_config(), read_shard_index() and SafetensorsFile::open(); kCorrupt when
-  /// index and shards disagree: a listed tensor in no or another shard, a tensor in two shards or in a
-  /// shard but not in the index, a listed file that is missing (kNotFound).
+  /// Errors: those of read_model_config(), read_shard_index() and SafetensorsFile::open(); kCorrupt
+  /// when index and shards disagree: a listed tensor in no or another shard, a tensor in two shards
+  /// or in a shard but not in the index, a listed file that is missing (kNotFound).
   static Result<Checkpoint> open(const std::filesystem::path& dir);
 
   const std::filesystem::path& dir() const { return dir_; }
@@ -40,21 +40,28 @@ class Checkpoint {
   const TensorInfo* find(std::string_view name) const;  ///< nullptr when there is none
 
   /// Text tensors by their canonical name, whatever prefix the file uses: "embed_tokens.weight",
-  /// "layers.3.self_attn.q_proj.weight", "norm.weight". Also "lm_head.weight", which stands outside the
-  /// prefix. Expert names match with and without ".moe": canonical is "layers.3.experts.7.down_proj.weight".
+  /// "layers.3.self_attn.q_proj.weight", "norm.weight". Also "lm_head.weight", which stands outside
+  /// the prefix. Expert names match with and without ".moe": canonical is
+  /// "layers.3.experts.7.down_proj.weight".
   const TensorInfo* find_text(std::string_view canonical) const;
-  /// What stands before "layers." and "embed_tokens." in this checkpoint, with its dot: "model.language_model.".
+  /// What stands before "layers." and "embed_tokens." in this checkpoint, with its dot:
+  /// "model.language_model.".
   const std::string& text_prefix() const { return text_prefix_; }
-  /// The canonical name of a stored text tensor (".moe.experts" becomes ".experts"); nullopt for tensors
-  /// that are not the text decoder's.
+  /// The canonical name of a stored text tensor (".moe.experts" becomes ".experts"); nullopt for
+  /// tensors that are not the text decoder's.
   std::optional<std::string> canonical_text_name(std::string_view stored) const;
 
-  /// Image tower and connector: "vision_tower.encoder.layers.0...", "embed_vision.embedding_projection.weight".
+  /// Image tower and connector: "vision_tower.encoder.layers.0...",
+  /// "embed_vision.embedding_projection.weight".
   const TensorInfo* find_multimodal(std::string_view canonical) const;
 
   std::uint64_t tensor_bytes() const { return tensor_bytes_; }  ///< sum over all tensors
 
  private:
+  Status collect_tensors();
+  Status check_index(const ShardIndex& index) const;
+  void choose_prefixes();
+
   std::filesystem::path dir_;
   ModelConfig config_;
   std::vector<std::string> shard_names_;

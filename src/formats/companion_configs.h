@@ -22,7 +22,8 @@ struct GenerationConfig {
   std::vector<int> suppress_tokens;  ///< never sampled: -inf after the soft cap
 };
 
-/// tokenizer_config.json: special tokens by name; the template may live here or in chat_template.jinja.
+/// tokenizer_config.json: special tokens by name; the template may live here or in
+/// chat_template.jinja.
 struct TokenizerConfig {
   std::string tokenizer_class;
   std::optional<std::string> bos_token, eos_token, pad_token, unk_token;
@@ -32,8 +33,9 @@ struct TokenizerConfig {
   Json raw;
 };
 
-/// Image part of processor_config.json (nested "image_processor") or preprocessor_config.json (flat).
-/// A "size" member is ignored: conversions inject a wrong one and the model has no fixed size.
+/// Image part of processor_config.json (nested "image_processor") or preprocessor_config.json
+/// (flat). A "size" member is ignored: conversions inject a wrong one and the model has no fixed
+/// size.
 struct ImageProcessorConfig {
   int patch_size = 16;
   int pooling_kernel_size = 3;

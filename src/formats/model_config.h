@@ -7,21 +7,21 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/quantization_config.h"
 #include "foundation/json/json.h"
 #include "foundation/result.h"
-#include "formats/quantization_config.h"
 
 namespace gem8 {
 
 /// One decoder layer with everything derived: no later code looks at config keys again.
 struct LayerConfig {
-  bool full = false;     ///< full attention; otherwise sliding
+  bool full = false;  ///< full attention; otherwise sliding
   int head_dim = 0;
   int n_kv_heads = 0;
-  bool has_v = true;     ///< false: V comes from the K projection, no v_proj is stored
+  bool has_v = true;       ///< false: V comes from the K projection, no v_proj is stored
   bool kv_shared = false;  ///< reuses the K/V of kv_source; owns no cache and needs no k/v tensors
-  int kv_source = 0;     ///< the layer whose K/V this one reads: itself unless kv_shared
-  int mlp_width = 0;     ///< of the dense MLP
+  int kv_source = 0;       ///< the layer whose K/V this one reads: itself unless kv_shared
+  int mlp_width = 0;       ///< of the dense MLP
 };
 
 /// Rotary embedding of one layer type. inv_freq[k] = theta^(-2k / head_dim) / factor for the first
@@ -45,9 +45,9 @@ struct TextConfig {
   int ffn = 0;  ///< intermediate_size as written; per layer see LayerConfig::mlp_width
   int n_layers = 0;
   int n_heads = 0;
-  int n_kv_heads = 0;        ///< of sliding layers
-  int head_dim = 0;          ///< of sliding layers
-  int global_head_dim = 0;   ///< of full layers; per layer see LayerConfig
+  int n_kv_heads = 0;       ///< of sliding layers
+  int head_dim = 0;         ///< of sliding layers
+  int global_head_dim = 0;  ///< of full layers; per layer see LayerConfig
   int sliding_window = 0;
   int max_position_embeddings = 0;
   float rms_norm_eps = 1e-6f;
@@ -98,7 +98,8 @@ struct VisionConfig {
   int default_output_length = 280;
 };
 
-/// Token ids of the multimodal prompt; nullopt where the config names none.
+/// Token ids of the multimodal prompt. An absent member of a multimodal config means the released
+/// id, where the vocabulary is large enough for it; null means none.
 struct SpecialTokenIds {
   std::optional<int> image, boi, eoi, audio, boa, eoa, video;
 };
@@ -112,17 +113,22 @@ struct ModelConfig {
   std::optional<VisionConfig> vision;  ///< the image tower, where there is one gem8 knows
   bool has_audio = false;              ///< audio_config is present
   SpecialTokenIds tokens;
-  std::vector<int> eos_token_ids;  ///< top level, else text_config; generation_config.json overrules
+  std::vector<int>
+      eos_token_ids;  ///< top level, else text_config; generation_config.json overrules
   int vision_soft_tokens_per_image = 280;
   bool tie_word_embeddings = true;
+  /// Of config.json (top level, else text_config, else compression_config), else of
+  /// hf_quant_config.json.
   std::optional<QuantizationConfig> quantization;
-  bool quantization_in_two_places = false;  ///< both at top level and in text_config; top level counts
-  Json raw;                                 ///< config.json as read, member order kept
+  bool quantization_in_two_places =
+      false;  ///< both at top level and in text_config; top level counts
+  Json raw;   ///< config.json as read, member order kept
 };
 
-/// Errors: kUnsupported for an unknown model_type, activation, rope type or quant_method, naming it;
-/// kCorrupt for malformed JSON and for missing, mistyped, out-of-bounds or contradictory members.
-/// Source: huggingface/transformers models/gemma4/configuration_gemma4.py (5.5 to 5.19).
+/// Errors: kUnsupported for an unknown model_type, architecture, activation or rope type, naming it
+/// (an unknown quantisation is not one: see QuantizationConfig::check_loadable()); kCorrupt for
+/// malformed JSON and for missing, mistyped, out-of-bounds or contradictory members. Source:
+/// huggingface/transformers models/gemma4/configuration_gemma4.py (5.5 to 5.19).
 Result<ModelConfig> parse_model_config(Json config);
 /// parse_model_config() of DIR/config.json. Errors: also kNotFound.
 Result<ModelConfig> read_model_config(const std::filesystem::path& dir);

@@ -16,8 +16,9 @@
 
 namespace gem8 {
 
-/// One tensor of a safetensors file. `bytes` looks into the mapped file: row-major, little-endian, exactly
-/// n_elements() * dtype_bytes(dtype) long, and at any address: the format promises no alignment.
+/// One tensor of a safetensors file. `bytes` looks into the mapped file: row-major, little-endian,
+/// exactly n_elements() * dtype_bytes(dtype) long, and at any address: the format promises no
+/// alignment.
 struct TensorInfo {
   std::string name;
   DType dtype = DType::kU8;
@@ -41,13 +42,13 @@ enum class ContainerFault {
   kMetadata,      ///< __metadata__ is not an object of strings
   kEntry,         ///< a tensor's entry lacks or mistypes a member
   kUnknownDType,
-  kShape,         ///< a negative dimension, too many, or more elements than can be addressed
-  kOffsets,       ///< reversed, or outside the data (a truncated file)
-  kSize,          ///< offsets disagree with dtype x shape
-  kOverlap,       ///< two tensors share bytes
-  kHole,          ///< bytes between tensors that belong to none
-  kTrailing,      ///< bytes after the last tensor
-  kDuplicate,     ///< two entries of one name
+  kShape,      ///< a negative dimension, too many, or more elements than can be addressed
+  kOffsets,    ///< reversed, or outside the data (a truncated file)
+  kSize,       ///< offsets disagree with dtype x shape
+  kOverlap,    ///< two tensors share bytes
+  kHole,       ///< bytes between tensors that belong to none
+  kTrailing,   ///< bytes after the last tensor
+  kDuplicate,  ///< two entries of one name
 };
 
 struct ContainerFinding {
@@ -59,11 +60,11 @@ struct ContainerFinding {
 /// What can be read of a container, and everything wrong with it.
 struct SafetensorsReport {
   MappedFile file;
-  std::vector<TensorInfo> tensors;                            ///< sound ones only, by name
-  std::vector<std::string> names;                             ///< every entry of the header, by name, sound or not
+  std::vector<TensorInfo> tensors;  ///< sound ones only, by name
+  std::vector<std::string> names;   ///< every entry of the header, by name, sound or not
   std::vector<std::pair<std::string, std::string>> metadata;  ///< __metadata__, in file order
-  std::vector<ContainerFinding> findings;                     ///< whole-file findings first, then by position
-  std::uint64_t data_bytes = 0;                               ///< bytes after the header
+  std::vector<ContainerFinding> findings;  ///< whole-file findings first, then by position
+  std::uint64_t data_bytes = 0;            ///< bytes after the header
 };
 
 /// Maps `path` and reports; container faults are findings, not errors.
@@ -74,8 +75,8 @@ Result<SafetensorsReport> inspect_safetensors(const std::filesystem::path& path)
 /// A safetensors file, mapped, with every header field checked. The tensors live as long as this.
 class SafetensorsFile {
  public:
-  /// Errors: those of MappedFile::open(); kUnsupported for an element type we do not know; kCorrupt for
-  /// any other container fault, naming file, tensor, found and wanted.
+  /// Errors: those of MappedFile::open(); kUnsupported for an element type we do not know; kCorrupt
+  /// for any other container fault, naming file, tensor, found and wanted.
   static Result<SafetensorsFile> open(const std::filesystem::path& path);
 
   std::span<const TensorInfo> tensors() const { return tensors_; }  ///< by name

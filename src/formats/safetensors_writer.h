@@ -21,20 +21,22 @@ struct TensorSpec {
   std::vector<std::int64_t> shape;
 };
 
-/// Sorts as the reference writer lays files out: wider element types first, then by name, so that every
-/// tensor is aligned to its element type.
+/// Sorts as the reference writer lays files out: wider element types first, then by name, so that
+/// every tensor is aligned to its element type.
 void sort_for_alignment(std::vector<TensorSpec>& specs);
 
-/// Streams one safetensors file: declare all tensors, append their bytes in the declared order, finish.
-/// The bytes go to a temporary neighbour; `path` appears complete, fsynced, by rename, in finish(), and a
-/// writer that is destroyed before that leaves nothing behind. Memory: the header only.
+/// Streams one safetensors file: declare all tensors, append their bytes in the declared order,
+/// finish. The bytes go to a temporary neighbour; `path` appears complete, fsynced, by rename, in
+/// finish(), and a writer that is destroyed before that leaves nothing behind. Memory: the header
+/// only.
 class SafetensorsWriter {
  public:
   using Metadata = std::vector<std::pair<std::string, std::string>>;
 
   /// Writes the header; data starts at a multiple of 8.
-  /// Errors: kInvalidArgument for a duplicate name, the name "__metadata__", a bad shape or a folder that
-  /// cannot be written; kExhausted when the disk is full or the header would exceed the format's limit.
+  /// Errors: kInvalidArgument for a duplicate name, the name "__metadata__", a bad shape or a
+  /// folder that cannot be written; kExhausted when the disk is full or the header would exceed the
+  /// format's limit.
   static Result<SafetensorsWriter> create(const std::filesystem::path& path,
                                           std::vector<TensorSpec> tensors,
                                           const Metadata& metadata = {{"format", "pt"}});
@@ -43,8 +45,9 @@ class SafetensorsWriter {
   SafetensorsWriter& operator=(SafetensorsWriter&& other) noexcept;
   ~SafetensorsWriter();
 
-  /// Bytes of tensor `name`, which must be the one whose turn it is; a tensor may come in several pieces.
-  /// Errors: kInvalidArgument for another tensor's turn or too many bytes; kExhausted when the disk is full.
+  /// Bytes of tensor `name`, which must be the one whose turn it is; a tensor may come in several
+  /// pieces. Errors: kInvalidArgument for another tensor's turn or too many bytes; kExhausted when
+  /// the disk is full.
   Status append(std::string_view name, std::span<const std::byte> bytes);
 
   /// Errors: kInvalidArgument when bytes are missing; kExhausted when the disk is full.
@@ -55,7 +58,7 @@ class SafetensorsWriter {
  private:
   SafetensorsWriter() = default;
   Status put(std::span<const std::byte> bytes);
-  void skip_complete();
+  void start(std::size_t tensor);
 
   std::filesystem::path path_;
   std::filesystem::path temporary_;

@@ -26,14 +26,14 @@ struct ShardIndex {
 /// "model-00002-of-00005.safetensors"; `shard` counts from 1.
 std::string shard_file_name(std::size_t shard, std::size_t n_shards);
 
-/// Errors: kCorrupt for malformed JSON, mistyped members, or a file name that leaves the folder (any
-/// separator, "..", empty).
+/// Errors: kCorrupt for malformed JSON, mistyped members, or a file name that leaves the folder
+/// (any separator, "..", empty).
 Result<ShardIndex> parse_shard_index(std::string_view text);
 /// The index file's text, as save_pretrained lays it out.
 std::string to_text(const ShardIndex& index);
 
-/// Reads DIR/model.safetensors.index.json. nullopt when the folder has a lone model.safetensors instead.
-/// Errors: kNotFound when it has neither; otherwise parse_shard_index()'s.
+/// Reads DIR/model.safetensors.index.json. nullopt when the folder has a lone model.safetensors
+/// instead. Errors: kNotFound when it has neither; otherwise parse_shard_index()'s.
 Result<std::optional<ShardIndex>> read_shard_index(const std::filesystem::path& dir);
 Status write_shard_index(const std::filesystem::path& dir, const ShardIndex& index);
 

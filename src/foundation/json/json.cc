@@ -34,6 +34,7 @@ struct Builder {
   std::string number;  // its digits
   Json result;
   std::string refusal;
+  bool keep_duplicates = false;
 
   void add(Json value) {
     if (levels.empty()) {
@@ -86,7 +87,7 @@ struct Builder {
   }
   bool on_key(bj::string_view part, std::size_t, bj::error_code& error) {
     text.append(part.data(), part.size());
-    if (duplicate(levels.back(), text)) {
+    if (!keep_duplicates && duplicate(levels.back(), text)) {
       refusal = fmt::format("the key \"{}\" appears twice in one object", text);
       error = bj::error::syntax;
       return false;
@@ -335,6 +336,7 @@ Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
   bj::parse_options options;
   options.max_depth = limits.max_depth;
   bj::basic_parser<Builder> parser(options);
+  parser.handler().keep_duplicates = limits.keep_duplicate_keys;
   bj::error_code error;
   const std::size_t used = parser.write_some(false, text.data(), text.size(), error);
   if (!error && used < text.size()) {

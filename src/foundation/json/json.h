@@ -21,7 +21,7 @@ struct JsonMember;
 class Json {
  public:
   using Array = std::vector<Json>;
-  using Object = std::vector<JsonMember>;  ///< in document order; parse_json refuses duplicate keys
+  using Object = std::vector<JsonMember>;  ///< in document order; parse_json refuses duplicate keys unless told to keep them
   /// An integer outside int64: its digits as written, so that nothing is rounded on the way
   /// through.
   struct BigInteger {
@@ -92,6 +92,7 @@ struct JsonMember {
 struct JsonLimits {
   std::size_t max_bytes = std::size_t{256} << 20;
   std::size_t max_depth = 64;
+  bool keep_duplicate_keys = false;  ///< every occurrence becomes a member: for readers that report them themselves
 };
 
 /// The one JSON document in `text`. Errors: kCorrupt with the byte offset for malformed text,
