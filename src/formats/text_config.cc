@@ -156,9 +156,9 @@ class TextParser {
     const bool absent = !is_written(value_, "hidden_size_per_layer_input");
     GEM8_TRY(const std::int64_t hidden, fields_.optional_integer("hidden_size_per_layer_input",
                                                                  absent ? 256 : 0, 0, kMaxWidth));
+    if (hidden == 0) return {};  // then the table's size means nothing, and may be 0 as well
     GEM8_TRY(const std::int64_t vocab,
              fields_.optional_integer("vocab_size_per_layer_input", 262144, 1, kMaxVocab));
-    if (hidden == 0) return {};
     config_.per_layer_hidden = static_cast<int>(hidden);
     config_.per_layer_vocab = static_cast<int>(vocab);
     return {};
