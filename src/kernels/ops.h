@@ -181,7 +181,7 @@ class Ops {
   /// scalar. y may be r or a.
   virtual void norm_add(ConstMat a, ParamVec w, float eps, ConstMat r, float scale, Mat y) = 0;
 
-  /// y_i = R(x · W_iᵀ * scale_i) for tasks that share x; one parallel region for all of them.
+  /// y_i = R(x · W_iᵀ * scale_i) for tasks that share x; one parallel region for all of them; at most 8 tasks.
   virtual void linear(ConstMat x, std::span<const LinearTask> tasks) = 0;
 
   /// y = R(R(gelu_tanh(R(x · gateᵀ))) * R(x · upᵀ)); fused rows may leave out the inner roundings.

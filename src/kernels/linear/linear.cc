@@ -1,0 +1,140 @@
+#include "kernels/linear/linear.h"
+
+#include <algorithm>
+
+#include "foundation/check.h"
+#include "kernels/linear/linear_inputs.h"
+
+namespace gem8 {
+
+using internal::Blocking;
+using internal::LinearInput;
+using internal::LinearInputs;
+
+#define ROW(needs, kernel, numerics) extern const LinearKernel kernel;
+#include "kernels/linear/linear.inc"
+#undef ROW
+
+std::span<const isa::Row<LinearKernel>> linear_rows() {
+  static const isa::Row<LinearKernel> rows[] = {
+#define ROW(needs, kernel, numerics) {needs, #kernel, kernel, numerics},
+#include "kernels/linear/linear.inc"
+#undef ROW
+  };
+  return rows;
+}
+
+namespace {
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+}  // namespace
+
+void linear(KernelContext& context, const LinearMode& mode, const ConstMat& x,
+            std::span<const LinearTask> tasks) {
+  GEM8_DCHECK(tasks.size() <= kMaxLinearTasks);
+  if (x.rows == 0 || tasks.empty()) return;
+  LinearInputs inputs(context, mode, x);
+  std::int64_t total_rows = 0;
+  for (const LinearTask& task : tasks) {
+    inputs.add(*task.weight);
+    total_rows += task.weight->out;
+  }
+  inputs.prepare();
+
+  const LinearWeight& first = *tasks.front().weight;
+  const Blocking block =
+      internal::blocking_for(x.rows, total_rows, x.cols, first.dtype, context.pool.size());
+  const std::int64_t token_blocks = ceil_div(x.rows, block.tokens);
+  std::int64_t ends[kMaxLinearTasks];  // items of the tasks up to and including each
+  std::int64_t n_items = 0;
+  for (std::size_t i = 0; i < tasks.size(); ++i)
+    ends[i] = n_items += ceil_div(tasks[i].weight->out, block.rows) * token_blocks;
+
+  context.pool.parallel_for(
+      static_cast<std::size_t>(n_items), [&](std::size_t index, std::size_t thread) {
+        auto item = static_cast<std::int64_t>(index);
+        std::size_t i = 0;
+        while (item >= ends[i]) ++i;
+        if (i > 0) item -= ends[i - 1];
+        const LinearWeight& weight = *tasks[i].weight;
+        const LinearInput input = inputs.of(weight);
+        const std::int64_t row = item / token_blocks * block.rows;
+        const std::int64_t token = item % token_blocks * block.tokens;
+        const std::int64_t n_rows = std::min(block.rows, weight.out - row);
+        const std::int64_t n_tokens = std::min(block.tokens, x.rows - token);
+        KernelContext::PerThread& scratch = context.per_thread[thread];
+        float* sums = scratch.sums.get<float>(static_cast<std::size_t>(n_rows * n_tokens));
+        mode.kernel.dot({.x = input.rows + token,
+                         .x_dtype = x.dtype,
+                         .n_tokens = n_tokens,
+                         .w = internal::weight_row(weight, row),
+                         .w_dtype = weight.dtype,
+                         .n_rows = n_rows,
+                         .k = weight.in,
+                         .sums = sums,
+                         .sums_stride = n_rows,
+                         .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, weight.in))});
+        const float* token_scales = input.scales == nullptr ? nullptr : input.scales + token;
+        mode.kernel.store({.sums = sums,
+                           .sums_stride = n_rows,
+                           .scaling = {weight.scale, token_scales, false},
+                           .y = internal::part_of(tasks[i].y, token, n_tokens, row, n_rows)});
+      });
+}
+
+void gated_linear(KernelContext& context, const LinearMode& mode, const ConstMat& x,
+                  const LinearWeight& gate, const LinearWeight& up, const Mat& y) {
+  if (x.rows == 0) return;
+  LinearInputs inputs(context, mode, x);
+  inputs.add(gate);
+  inputs.add(up);
+  inputs.prepare();
+  const LinearInput gate_input = inputs.of(gate);
+  const LinearInput up_input = inputs.of(up);
+  const Blocking block =
+      internal::blocking_for(x.rows, gate.out, x.cols * 2, gate.dtype, context.pool.size());
+  const std::int64_t token_blocks = ceil_div(x.rows, block.tokens);
+  const std::int64_t n_items = ceil_div(gate.out, block.rows) * token_blocks;
+
+  context.pool.parallel_for(
+      static_cast<std::size_t>(n_items), [&](std::size_t index, std::size_t thread) {
+        const auto item = static_cast<std::int64_t>(index);
+        const std::int64_t row = item / token_blocks * block.rows;
+        const std::int64_t token = item % token_blocks * block.tokens;
+        const std::int64_t n_rows = std::min(block.rows, gate.out - row);
+        const std::int64_t n_tokens = std::min(block.tokens, x.rows - token);
+        KernelContext::PerThread& scratch = context.per_thread[thread];
+        float* sums = scratch.sums.get<float>(static_cast<std::size_t>(2 * n_rows * n_tokens));
+        DotCall dot{.x = gate_input.rows + token,
+                    .x_dtype = x.dtype,
+                    .n_tokens = n_tokens,
+                    .w = internal::weight_row(gate, row),
+                    .w_dtype = gate.dtype,
+                    .n_rows = n_rows,
+                    .k = gate.in,
+                    .sums = sums,
+                    .sums_stride = 2 * n_rows,
+                    .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, gate.in))};
+        mode.kernel.dot(dot);
+        dot.x = up_input.rows + token;
+        dot.w = internal::weight_row(up, row);
+        dot.w_dtype = up.dtype;
+        dot.sums = sums + n_rows;
+        mode.kernel.dot(dot);
+        const auto scales = [&](const LinearInput& input) {
+          return input.scales == nullptr ? nullptr : input.scales + token;
+        };
+        mode.kernel.gated_store({.gate = sums,
+                                 .up = sums + n_rows,
+                                 .sums_stride = 2 * n_rows,
+                                 .gate_scaling = {gate.scale, scales(gate_input), false},
+                                 .up_scaling = {up.scale, scales(up_input), false},
+                                 .inner_rounding = true,
+                                 .y = internal::part_of(y, token, n_tokens, row, n_rows)});
+      });
+}
+
+}  // namespace gem8
