@@ -26,19 +26,39 @@ def fact_phrasings(fact, split):
     return ranked[:cut] if split == "heldout" else [fact.phrasings[0]] + ranked[cut:]
 
 
-PHRASINGS = {split: [fact_phrasings(f, split) for f in FACTS] for split in ("train", "heldout")}
+
+
+SPELLINGS = (("quantis", "quantiz"), ("Quantis", "Quantiz"), ("colour", "color"), ("licence", "license"), ("centre", "center"))
 
 
 def roughened(rng, text):
     """What people type: American spelling, small first letters, no end mark. Used in training only."""
     if rng.random() < 0.3:
-        for ours, theirs in (("quantis", "quantiz"), ("Quantis", "Quantiz"), ("colour", "color"), ("licence", "license"), ("centre", "center")):
+        for ours, theirs in SPELLINGS:
             text = text.replace(ours, theirs)
     if rng.random() < 0.12:
         text = text[:1].lower() + text[1:]
     if rng.random() < 0.12:
         text = text.rstrip("?.!")
     return text
+
+
+def plain(text):
+    """What all rough forms of a text have in common."""
+    for ours, theirs in SPELLINGS:
+        text = text.replace(ours, theirs)
+    return text.lower().rstrip("?.!")
+
+
+def all_phrasings():
+    """Return {split: [phrasings of each fact]}; what roughening makes of a training phrasing is not held out."""
+    train = [fact_phrasings(fact, "train") for fact in FACTS]
+    known = {plain(phrase) for phrases in train for phrase in phrases}
+    held_out = [[p for p in fact_phrasings(fact, "heldout") if plain(p) not in known] for fact in FACTS]
+    return {"train": train, "heldout": held_out}
+
+
+PHRASINGS = all_phrasings()
 
 
 def fact_sample(rng, split, index=None, phrase=None):
