@@ -1,0 +1,334 @@
+#include <algorithm>
+
+#include "foundation/json/fields.h"
+#include "foundation/json/json.h"
+#include "text/tokenizer/json_scanner.h"
+#include "text/tokenizer/tokenizer_data.h"
+#include "text/unicode/utf8.h"
+
+namespace gem8 {
+namespace {
+
+constexpr std::size_t kMaxSmallPart = std::size_t{8} << 20;  // everything but vocabulary and merges
+
+std::unexpected<Error> unsupported(std::string_view what, const Json& found) {
+  return fail(Code::kUnsupported, "tokenizer.json: {} {} is not implemented", what,
+              to_text(found).substr(0, 200));
+}
+
+/// {"type": "Replace", "pattern": {"String": P}, "content": C}
+Result<TextReplacement> read_replacement(const Json& json, std::string_view where) {
+  const JsonFields fields(json, where);
+  GEM8_TRY(const Json* pattern, fields.object("pattern"));
+  const Json* text = pattern->find("String");
+  if (text == nullptr || !text->is_string() || text->as_string().empty())
+    return unsupported(where, json);
+  GEM8_TRY(const std::string content, fields.string("content"));
+  return TextReplacement{text->as_string(), content};
+}
+
+Result<std::string> type_of(const Json& json, std::string_view where) {
+  if (!json.is_object())
+    return fail(Code::kCorrupt, "tokenizer.json: {}: found {}, wanted object", where,
+                json.kind_name());
+  return JsonFields(json, where).string("type");
+}
+
+/// The members of a Sequence, or the value itself.
+Result<std::vector<const Json*>> steps_of(const Json& json, std::string_view where,
+                                          std::string_view list_key) {
+  std::vector<const Json*> steps;
+  if (json.is_null()) return steps;
+  GEM8_TRY(const std::string type, type_of(json, where));
+  if (type != "Sequence") return std::vector<const Json*>{&json};
+  GEM8_TRY(const Json* list, JsonFields(json, where).optional_array(list_key));
+  if (list == nullptr) return unsupported(where, json);
+  for (const Json& step : list->as_array()) steps.push_back(&step);
+  return steps;
+}
+
+Status check_post_processor(const Json& json) {
+  if (json.is_null()) return {};
+  GEM8_TRY(const std::string type, type_of(json, "post_processor"));
+  if (type != "TemplateProcessing") return unsupported("post_processor", json);
+  const Json* single = json.find("single");
+  if (single == nullptr || !single->is_array() || single->as_array().size() != 1 ||
+      single->as_array().front().find("Sequence") == nullptr) {
+    return unsupported("post_processor", json);  // it would add tokens
+  }
+  return {};
+}
+
+}  // namespace
+
+class TokenizerReader {
+ public:
+  explicit TokenizerReader(std::string_view json) : scanner_(json) {}
+
+  Result<std::unique_ptr<Tokenizer::Data>> read();
+
+ private:
+  Result<Json> small_value(std::string_view key);
+  Status read_model();
+  Status read_vocabulary();
+  Status read_merges(std::string_view text);
+  Status read_added_tokens(const Json& json);
+  Status read_normalizer(const Json& json);
+  Status read_pre_tokenizer(const Json& json);
+  Status read_decoder(const Json& json);
+
+  JsonScanner scanner_;
+  std::unique_ptr<Tokenizer::Data> data_ = std::make_unique<Tokenizer::Data>();
+};
+
+Result<Json> TokenizerReader::small_value(std::string_view key) {
+  GEM8_TRY(const std::string_view text, scanner_.raw_value());
+  auto value = parse_json(text, {.max_bytes = kMaxSmallPart});
+  if (!value) return fail_in(fmt::format("tokenizer.json: {}", key), std::move(value).error());
+  return value;
+}
+
+Result<std::unique_ptr<Tokenizer::Data>> TokenizerReader::read() {
+  GEM8_RETURN_IF_ERROR(scanner_.begin_object());
+  std::vector<std::string> seen;
+  Json added;
+  std::string_view key_view;
+  for (bool first = true;;) {
+    GEM8_TRY(const bool more, scanner_.next_member(first, key_view));
+    if (!more) break;
+    const std::string key(key_view);
+    if (std::ranges::find(seen, key) != seen.end())
+      return fail(Code::kCorrupt, "tokenizer.json: '{}' appears twice", key);
+    seen.push_back(key);
+    if (key == "model") {
+      GEM8_RETURN_IF_ERROR(read_model());
+      continue;
+    }
+    GEM8_TRY(Json value, small_value(key));
+    if (key == "version") {
+      if (!value.is_string() || value.as_string() != "1.0") return unsupported(key, value);
+    } else if (key == "added_tokens") {
+      added = std::move(value);
+    } else if (key == "normalizer") {
+      GEM8_RETURN_IF_ERROR(read_normalizer(value));
+    } else if (key == "pre_tokenizer") {
+      GEM8_RETURN_IF_ERROR(read_pre_tokenizer(value));
+    } else if (key == "post_processor") {
+      GEM8_RETURN_IF_ERROR(check_post_processor(value));
+    } else if (key == "decoder") {
+      GEM8_RETURN_IF_ERROR(read_decoder(value));
+    } else if (!value.is_null()) {  // truncation and padding among them
+      return unsupported(fmt::format("'{}'", key), value);
+    }
+  }
+  GEM8_RETURN_IF_ERROR(scanner_.end());
+  if (std::ranges::find(seen, "model") == seen.end())
+    return fail(Code::kCorrupt, "tokenizer.json: 'model' is missing");
+  GEM8_RETURN_IF_ERROR(read_added_tokens(added));
+  return std::move(data_);
+}
+
+Status TokenizerReader::read_model() {
+  GEM8_RETURN_IF_ERROR(scanner_.begin_object());
+  std::vector<std::string> seen;
+  bool byte_fallback = false;
+  bool fuse = false;
+  std::optional<std::string> unknown;
+  std::string_view merges;
+  std::string_view key_view;
+  for (bool first = true;;) {
+    GEM8_TRY(const bool more, scanner_.next_member(first, key_view));
+    if (!more) break;
+    const std::string key(key_view);
+    if (std::ranges::find(seen, key) != seen.end())
+      return fail(Code::kCorrupt, "tokenizer.json: model: '{}' appears twice", key);
+    seen.push_back(key);
+    if (key == "vocab") {
+      GEM8_RETURN_IF_ERROR(read_vocabulary());
+      continue;
+    }
+    if (key == "merges") {  // after the vocabulary, wherever it stands
+      GEM8_TRY(merges, scanner_.raw_value());
+      continue;
+    }
+    GEM8_TRY(const Json value, small_value(key));
+    if (key == "type") {
+      if (!value.is_string() || value.as_string() != "BPE") return unsupported("model type", value);
+    } else if (key == "byte_fallback" || key == "fuse_unk" || key == "ignore_merges") {
+      if (!value.is_bool())
+        return fail(Code::kCorrupt, "tokenizer.json: model: '{}': found {}, wanted boolean", key,
+                    value.kind_name());
+      if (key == "byte_fallback") byte_fallback = value.as_bool();
+      if (key == "fuse_unk") fuse = value.as_bool();
+      if (key == "ignore_merges" && value.as_bool())
+        return unsupported("model: 'ignore_merges'", value);
+    } else if (key == "unk_token" && value.is_string()) {
+      unknown = value.as_string();
+    } else if (!value.is_null() && !(value.is_string() && value.as_string().empty())) {
+      return unsupported(fmt::format("model: '{}'", key), value);
+    }
+  }
+  if (std::ranges::find(seen, "vocab") == seen.end())
+    return fail(Code::kCorrupt, "tokenizer.json: model: 'vocab' is missing");
+  if (!merges.empty()) GEM8_RETURN_IF_ERROR(read_merges(merges));
+  std::optional<TokenId> unknown_id;
+  if (unknown) {
+    unknown_id = data_->vocabulary.find(*unknown);
+    if (!unknown_id)
+      return fail(Code::kCorrupt, "tokenizer.json: model: unk_token '{}' is not in the vocabulary",
+                  *unknown);
+  }
+  return data_->bpe.finish(data_->vocabulary, byte_fallback, {.id = unknown_id, .fuse = fuse});
+}
+
+Status TokenizerReader::read_vocabulary() {
+  GEM8_RETURN_IF_ERROR(scanner_.begin_object());
+  std::string_view key;
+  for (bool first = true;;) {
+    GEM8_TRY(const bool more, scanner_.next_member(first, key));
+    if (!more) return {};
+    GEM8_TRY(const std::int64_t id, scanner_.integer());
+    GEM8_RETURN_IF_ERROR(data_->vocabulary.add(key, id));
+  }
+}
+
+Status TokenizerReader::read_merges(std::string_view text) {
+  JsonScanner scanner(text);
+  Bpe& bpe = data_->bpe;
+  const Vocabulary& vocabulary = data_->vocabulary;
+  const auto id_of = [&](std::string_view piece) -> Result<TokenId> {
+    const auto id = vocabulary.find(piece);
+    if (!id)
+      return fail(Code::kCorrupt, "tokenizer.json: merges: '{}' is not in the vocabulary", piece);
+    return *id;
+  };
+  bpe.reserve(2 * vocabulary.size());
+  GEM8_RETURN_IF_ERROR(scanner.begin_array());
+  for (bool first = true;;) {
+    GEM8_TRY(const bool more, scanner.next_item(first));
+    if (!more) return scanner.end();
+    if (scanner.at_string()) {  // "left right", as older files have it
+      GEM8_TRY(const std::string_view pair, scanner.string());
+      const std::size_t space = pair.find(' ');
+      if (space == std::string_view::npos || pair.find(' ', space + 1) != std::string_view::npos) {
+        return fail(Code::kCorrupt, "tokenizer.json: merges: '{}', wanted two parts and one space",
+                    pair);
+      }
+      GEM8_TRY(const TokenId left, id_of(pair.substr(0, space)));
+      GEM8_TRY(const TokenId right, id_of(pair.substr(space + 1)));
+      GEM8_RETURN_IF_ERROR(bpe.add_merge(vocabulary, left, right));
+      continue;
+    }
+    GEM8_RETURN_IF_ERROR(scanner.begin_array());
+    TokenId ids[2] = {};
+    std::size_t n = 0;
+    for (bool first_of_pair = true;; ++n) {
+      GEM8_TRY(const bool more_in_pair, scanner.next_item(first_of_pair));
+      if (!more_in_pair) break;
+      if (n == 2) return fail(Code::kCorrupt, "tokenizer.json: merges: more than two parts");
+      GEM8_TRY(const std::string_view piece, scanner.string());
+      GEM8_TRY(ids[n], id_of(piece));
+    }
+    if (n != 2) return fail(Code::kCorrupt, "tokenizer.json: merges: {} parts, wanted 2", n);
+    GEM8_RETURN_IF_ERROR(bpe.add_merge(vocabulary, ids[0], ids[1]));
+  }
+}
+
+Status TokenizerReader::read_added_tokens(const Json& json) {
+  if (json.is_null()) return {};
+  if (!json.is_array())
+    return fail(Code::kCorrupt, "tokenizer.json: added_tokens: found {}, wanted array",
+                json.kind_name());
+  Vocabulary& vocabulary = data_->vocabulary;
+  for (const Json& item : json.as_array()) {
+    if (!item.is_object())
+      return fail(Code::kCorrupt, "tokenizer.json: added_tokens: found {}, wanted objects",
+                  item.kind_name());
+    const JsonFields fields(item, "tokenizer.json: added_tokens");
+    GEM8_TRY(const std::string content, fields.string("content"));
+    GEM8_TRY(const std::int64_t id, fields.integer("id", 0, 1 << 24));
+    if (content.empty())
+      return fail(Code::kCorrupt, "tokenizer.json: added_tokens: id {} has no content", id);
+    for (const char* flag : {"single_word", "lstrip", "rstrip", "normalized"}) {
+      GEM8_TRY(const bool set, fields.optional_boolean(flag, false));
+      if (set) return unsupported(fmt::format("added_tokens: '{}' of", flag), item);
+    }
+    GEM8_TRY(const bool special, fields.optional_boolean("special", false));
+    const auto known = vocabulary.find(content);
+    if (!known) {
+      GEM8_RETURN_IF_ERROR(vocabulary.add(content, id));
+    } else if (value_of(*known) != id) {
+      return fail(Code::kCorrupt,
+                  "tokenizer.json: added token '{}' has id {}, the vocabulary says {}", content, id,
+                  value_of(*known));
+    }
+    const auto token = static_cast<TokenId>(id);
+    data_->all_added.add(content, token);
+    if (special) {
+      if (data_->special.size() <= static_cast<std::size_t>(id))
+        data_->special.resize(static_cast<std::size_t>(id) + 1);
+      data_->special[static_cast<std::size_t>(id)] = true;
+    } else {
+      data_->ordinary_added.add(content, token);
+    }
+  }
+  return {};
+}
+
+Status TokenizerReader::read_normalizer(const Json& json) {
+  GEM8_TRY(const auto steps, steps_of(json, "normalizer", "normalizers"));
+  for (const Json* step : steps) {
+    GEM8_TRY(const std::string type, type_of(*step, "normalizer"));
+    if (type != "Replace") return unsupported("normalizer", *step);
+    GEM8_TRY(TextReplacement replacement, read_replacement(*step, "normalizer"));
+    data_->normalizer.push_back(std::move(replacement));
+  }
+  return {};
+}
+
+Status TokenizerReader::read_pre_tokenizer(const Json& json) {
+  if (json.is_null()) return {};
+  GEM8_TRY(const std::string type, type_of(json, "pre_tokenizer"));
+  const JsonFields fields(json, "tokenizer.json: pre_tokenizer");
+  if (type != "Split") return unsupported("pre_tokenizer", json);
+  GEM8_TRY(const Json* pattern, fields.object("pattern"));
+  GEM8_TRY(const std::string behavior, fields.string("behavior"));
+  GEM8_TRY(const bool invert, fields.optional_boolean("invert", false));
+  const Json* text = pattern->find("String");
+  if (text == nullptr || !text->is_string() || text->as_string().empty() ||
+      behavior != "MergedWithPrevious" || invert) {
+    return unsupported("pre_tokenizer", json);
+  }
+  data_->split_after = text->as_string();
+  return {};
+}
+
+Status TokenizerReader::read_decoder(const Json& json) {
+  GEM8_TRY(const auto steps, steps_of(json, "decoder", "decoders"));
+  // Replace..., ByteFallback?, Fuse: in this order, for only then do per-token replacement and
+  // joined bytes mean the same.
+  enum class Stage { kReplace, kBytes, kFused } stage = Stage::kReplace;
+  for (const Json* step : steps) {
+    GEM8_TRY(const std::string type, type_of(*step, "decoder"));
+    if (type == "Replace" && stage == Stage::kReplace) {
+      GEM8_TRY(TextReplacement replacement, read_replacement(*step, "decoder"));
+      data_->decoder.push_back(std::move(replacement));
+    } else if (type == "ByteFallback" && stage == Stage::kReplace) {
+      data_->byte_fallback = true;
+      stage = Stage::kBytes;
+    } else if (type == "Fuse" && stage != Stage::kFused) {
+      stage = Stage::kFused;
+    } else {
+      return unsupported("decoder", *step);
+    }
+  }
+  if (stage != Stage::kFused) return unsupported("decoder without Fuse:", json);
+  return {};
+}
+
+Result<std::unique_ptr<Tokenizer::Data>> TokenizerFile::read(std::string_view json) {
+  if (!utf8::is_valid(json)) return fail(Code::kCorrupt, "tokenizer.json: not valid UTF-8");
+  return TokenizerReader(json).read();
+}
+
+}  // namespace gem8
