@@ -32,7 +32,7 @@ void embed_rows(ThreadPool& pool, std::span<const TokenId> ids, const LinearWeig
                with_float_type(table.dtype, [&]<class W>(W) {
                  with_float_type(y.dtype, [&]<class Y>(Y) {
                    for (std::size_t i = begin; i < end; ++i) {
-                     const W* source = row_of<W>(rows, index_of(ids[i]));
+                     const W* source = row_of<W>(rows, value_of(ids[i]));
                      Y* target = row_of<Y>(y, static_cast<std::int64_t>(i));
                      for (std::int64_t h = 0; h < table.in; ++h)
                        target[h] = narrow<Y>(widen(source[h]) * scale);
