@@ -12,6 +12,7 @@
 #include "kernels/ops.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/router/router.h"
+#include "kernels/vision/vision.h"
 
 namespace gem8 {
 namespace {
@@ -97,6 +98,26 @@ class CpuOps final : public Ops {
   }
   void soft_cap(Mat x, float cap) override { elementwise(elementwise_.soft_cap, {x, {}, cap, x}); }
   float absmax(ConstMat x) override { return gem8::absmax(context_.pool, x); }
+
+  void norm_rope_2d(ConstMat x, std::int64_t heads, ParamVec w, float eps,
+                    std::span<const std::int32_t> columns, std::span<const std::int32_t> rows,
+                    const RopeTable& table, Mat y) override {
+    gem8::norm_rope_2d(context_.pool, x, heads, w, eps, columns, rows, table, y);
+  }
+
+  void image_attention(ConstMat q, ConstMat k, ConstMat v, std::int64_t heads,
+                       std::span<const PatchGrid> images, Mat y) override {
+    gem8::image_attention(context_.pool, q, k, v, heads, images, y);
+  }
+
+  void pool_patches(ConstMat x, std::span<const PatchGrid> images, float factor, ParamVec bias,
+                    ParamVec scale, Mat y) override {
+    gem8::pool_patches(context_.pool, x, images, factor, bias, scale, y);
+  }
+
+  void clamp(ConstMat x, float low, float high, Mat y) override {
+    gem8::clamp_values(context_.pool, x, low, high, y);
+  }
 
  private:
   LinearMode mode() const { return {linear_, options_.activations}; }

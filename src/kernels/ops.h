@@ -156,6 +156,13 @@ struct ExpertObserver {
   std::span<float> down_input_amax;  ///< host, [experts]; raised, never lowered
 };
 
+/// The patches of one image among the rows of a tower pass: row-major, sides divisible by 3.
+struct PatchGrid {
+  std::int64_t first_row = 0;
+  std::int64_t columns = 0;
+  std::int64_t rows = 0;
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -228,6 +235,26 @@ class Ops {
 
   /// x = cap * tanh(x / cap), F32 in place.
   virtual void soft_cap(Mat x, float cap) = 0;
+
+  // --- for the image tower ---
+
+  /// As norm_rope, in two dimensions: the first half of each head turns with the patch's column, the second with its row; inside a
+  /// half lane j pairs with lane j + half/2. `table.head_dim` is the half. y may be x.
+  virtual void norm_rope_2d(ConstMat x, std::int64_t heads, ParamVec w, float eps,
+                            std::span<const std::int32_t> columns,
+                            std::span<const std::int32_t> rows, const RopeTable& table, Mat y) = 0;
+
+  /// y = softmax(q · k) times v, scale 1, every patch of an image with every patch of the same image; [patches, heads * head_dim].
+  virtual void image_attention(ConstMat q, ConstMat k, ConstMat v, std::int64_t heads,
+                               std::span<const PatchGrid> images, Mat y) = 0;
+
+  /// y[cell] = R((R(mean of the cell's 3 x 3 patches) * factor - bias) * scale), in F32 inside; bias none: without both. Cells
+  /// row-major per image, images one after the other.
+  virtual void pool_patches(ConstMat x, std::span<const PatchGrid> images, float factor, ParamVec bias,
+                            ParamVec scale, Mat y) = 0;
+
+  /// y = min(max(x, low), high). y may be x.
+  virtual void clamp(ConstMat x, float low, float high, Mat y) = 0;
 
   /// The largest |x|; NaN counts as infinity. For calibration.
   virtual float absmax(ConstMat x) = 0;
