@@ -93,18 +93,17 @@ class Inspector {
       read_entry(member.value, entry);
       entries.push_back(std::move(entry));
     }
-    check_names(entries);
+    const std::vector<Entry*> by_name = check_names(entries);
     check_layout(entries);
-    for (Entry& entry : entries) {
-      report_.names.push_back(*entry.name);
-      if (!entry.sound) continue;
-      report_.tensors.push_back({*entry.name, *entry.dtype, std::move(entry.shape),
-                                 data_.subspan(entry.begin, entry.end - entry.begin)});
+    report_.names.reserve(by_name.size());
+    report_.tensors.reserve(by_name.size());
+    for (Entry* entry : by_name) {
+      if (report_.names.empty() || report_.names.back() != *entry->name)
+        report_.names.push_back(*entry->name);
+      if (!entry->sound) continue;
+      report_.tensors.push_back({*entry->name, *entry->dtype, std::move(entry->shape),
+                                 data_.subspan(entry->begin, entry->end - entry->begin)});
     }
-    std::ranges::sort(report_.tensors, {}, &TensorInfo::name);
-    std::ranges::sort(report_.names);
-    const auto repeated = std::ranges::unique(report_.names);
-    report_.names.erase(repeated.begin(), repeated.end());
   }
 
   void read_metadata(const Json& value) {
@@ -206,18 +205,19 @@ class Inspector {
     return fmt::format("'{}' is {}, wanted {}", key, text, wanted);
   }
 
-  /// Of entries with one name the first stays.
-  void check_names(std::vector<Entry>& entries) {
+  /// The entries sorted by name; of several with one name the first stays sound.
+  std::vector<Entry*> check_names(std::vector<Entry>& entries) {
     std::vector<Entry*> by_name;
     by_name.reserve(entries.size());
     for (Entry& entry : entries) by_name.push_back(&entry);
-    std::ranges::stable_sort(by_name,
-                             [](const Entry* a, const Entry* b) { return *a->name < *b->name; });
+    const auto less = [](const Entry* a, const Entry* b) { return *a->name < *b->name; };
+    if (!std::ranges::is_sorted(by_name, less)) std::ranges::stable_sort(by_name, less);
     for (std::size_t i = 1; i < by_name.size(); ++i) {
       if (*by_name[i]->name != *by_name[i - 1]->name) continue;
       about(*by_name[i], ContainerFault::kDuplicate, "the name appears twice in the header");
       by_name[i]->sound = false;
     }
+    return by_name;
   }
 
   /// The data must be covered exactly: no overlap, no hole, nothing after the last tensor.
