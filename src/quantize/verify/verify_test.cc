@@ -1,0 +1,221 @@
+#include "quantize/verify/verify.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <set>
+
+#include "foundation/mapped_file.h"
+#include "quantize/verify/rules.h"
+#include "tests/support/broken_checkpoint.h"
+#include "tests/support/shared_folder.h"
+
+namespace gem8::verify {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A folder of its own per test, removed at the end.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string pattern = (fs::temp_directory_path() / "gem8-verify-XXXXXX").string();
+    path_ = mkdtemp(pattern.data());
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+bool has_weights(const fs::path& dir) {
+  return fs::exists(dir / kSingleFileName) || fs::exists(dir / kIndexFileName);
+}
+
+/// The checkpoint tests/golden/REST, else golden/REST of the shared fixtures.
+std::optional<fs::path> golden(const std::string& rest) {
+  const fs::path shipped = fs::path(GEM8_TEST_DATA) / "golden" / rest;
+  if (has_weights(shipped)) return shipped;
+  const auto shared = testing::shared_folder();
+  if (shared && has_weights(*shared / "golden" / rest)) return *shared / "golden" / rest;
+  return std::nullopt;
+}
+
+std::shared_ptr<const Checkpoint> open_source(const fs::path& dir) {
+  auto source = Checkpoint::open(dir);
+  if (!source) ADD_FAILURE() << source.error().text();
+  return source ? std::make_shared<const Checkpoint>(std::move(*source)) : nullptr;
+}
+
+std::string describe(const Report& report) {
+  return to_text(report);
+}
+
+struct Recipe {
+  std::string name;
+  std::string base;
+  std::set<int> rules;
+  Severity severity = Severity::kError;
+  Json edits;
+};
+
+void PrintTo(const Recipe& recipe, std::ostream* out) {
+  *out << recipe.name;
+}
+
+std::vector<Recipe> recipes() {
+  const auto text = read_text_file(GEM8_TEST_DATA "/golden/quant/broken.json");
+  const auto table = text ? parse_json(*text) : Result<Json>(std::unexpected(text.error()));
+  std::vector<Recipe> result;
+  if (!table) return result;
+  for (const JsonMember& member : table->as_object()) {
+    Recipe recipe{.name = member.key, .base = member.value.find("base")->as_string()};
+    for (const Json& rule : member.value.find("rules")->as_array()) {
+      recipe.rules.insert(std::stoi(rule.as_string().substr(2)));
+    }
+    recipe.severity =
+        member.value.find("severity")->as_string() == "E" ? Severity::kError : Severity::kWarning;
+    recipe.edits = *member.value.find("edits");
+    result.push_back(std::move(recipe));
+  }
+  return result;
+}
+
+class Broken : public ::testing::TestWithParam<Recipe> {};
+
+TEST_P(Broken, IsCaughtByTheNamedRules) {
+  const Recipe& recipe = GetParam();
+  const auto base = golden("quant/" + recipe.base);
+  const std::string name = recipe.base.substr(0, recipe.base.size() - 4);
+  auto source = golden("quant/" + name);
+  if (!source) source = golden("models/" + name);
+  if (!base || !source)
+    GTEST_SKIP() << recipe.base << " and its source are not among the fixtures here";
+
+  testing::BrokenCheckpoint checkpoint(*base);
+  for (const Json& edit : recipe.edits.as_array()) checkpoint.apply(edit);
+  const TemporaryFolder folder;
+  checkpoint.write(folder.path());
+
+  ThreadPool pool(2);
+  const auto report = verify_checkpoint(folder.path(), {.source = open_source(*source)}, pool);
+  ASSERT_TRUE(report) << report.error().text();
+  std::set<int> found;
+  for (const Finding& finding : report->findings) {
+    if (finding.severity != Severity::kNote) found.insert(finding.rule);
+  }
+  for (const int rule : recipe.rules) {
+    EXPECT_TRUE(found.contains(rule))
+        << fmt::format("V-{:02} did not fire\n", rule) << describe(*report);
+  }
+  const bool has_error = report->count(Severity::kError) > 0;
+  EXPECT_EQ(has_error, recipe.severity == Severity::kError) << describe(*report);
+  bool named_at_severity = false;
+  for (const Finding& finding : report->findings) {
+    named_at_severity |= recipe.rules.contains(finding.rule) && finding.severity == recipe.severity;
+  }
+  EXPECT_TRUE(named_at_severity) << describe(*report);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Broken, ::testing::ValuesIn(recipes()), [](const auto& tested) {
+  std::string name = tested.param.name;
+  for (char& c : name) {
+    if (c == '-') c = '_';
+  }
+  return name;
+});
+
+TEST(Recipes, AreAllThere) {
+  EXPECT_EQ(recipes().size(), 136u);
+}
+
+struct Intact {
+  std::string name;
+  std::set<int> allowed;
+  std::size_t other_than_files;  ///< findings that are not V-37
+};
+
+class IntactFile : public ::testing::TestWithParam<Intact> {};
+
+TEST_P(IntactFile, HasNoOtherFinding) {
+  const Intact& intact = GetParam();
+  const auto dir = golden("quant/" + intact.name + "-fp8");
+  auto source = golden("quant/" + intact.name);
+  if (!source) source = golden("models/" + intact.name);
+  if (!dir || !source) GTEST_SKIP() << intact.name << " is not among the fixtures here";
+  ThreadPool pool(2);
+  for (const bool with_source : {false, true}) {
+    const auto report =
+        verify_checkpoint(*dir, {.source = with_source ? open_source(*source) : nullptr}, pool);
+    ASSERT_TRUE(report) << report.error().text();
+    std::size_t others = 0;
+    for (const Finding& finding : report->findings) {
+      EXPECT_TRUE(intact.allowed.contains(finding.rule)) << describe(*report);
+      EXPECT_NE(finding.severity, Severity::kError);
+      others += finding.rule != 37;
+    }
+    EXPECT_EQ(others, intact.other_than_files) << describe(*report);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, IntactFile,
+                         ::testing::Values(Intact{"tiny-26b", {37}, 0}, Intact{"tiny-31b", {37}, 0},
+                                           Intact{"corners-26b", {12}, 1}),
+                         [](const auto& tested) {
+                           return tested.param.name == "tiny-26b"   ? "tiny_26b"
+                                  : tested.param.name == "tiny-31b" ? "tiny_31b"
+                                                                    : "corners_26b";
+                         });
+
+TEST(OldLoader, IsAnErrorForItsDateOnly) {
+  const auto dir = golden("quant/tiny-26b-fp8");
+  ASSERT_TRUE(dir);
+  ThreadPool pool(1);
+  const auto old = verify_checkpoint(*dir, {.vllm_date = "2026-04-05"}, pool);
+  ASSERT_TRUE(old);
+  EXPECT_EQ(std::ranges::count(old->findings, 41, &Finding::rule), 1);
+  const auto recent = verify_checkpoint(*dir, {.vllm_date = "2026-04-08"}, pool);
+  ASSERT_TRUE(recent);
+  EXPECT_EQ(std::ranges::count(recent->findings, 41, &Finding::rule), 0);
+}
+
+TEST(Rules, AreNumberedInOrder) {
+  int next = 1;
+  for (const Rule& rule : rules()) EXPECT_EQ(rule.id, next++);
+}
+
+TEST(ReportJson, HasTheDocumentedMembers) {
+  Report report{.checkpoint = "x", .rules_checked = 41};
+  report.findings.push_back({17, Severity::kWarning, "a.weight", "", "why"});
+  EXPECT_EQ(
+      gem8::to_text(to_json(report)),
+      R"({"checkpoint":"x","rules_checked":41,"errors":0,"warnings":1,"findings":[)"
+      R"({"rule":"V-17","severity":"warning","tensor":"a.weight","file":null,"message":"why"}]})");
+}
+
+TEST(Folder, MissingOrForeignIsAnErrorNotAFinding) {
+  ThreadPool pool(1);
+  EXPECT_EQ(verify_checkpoint("/nonexistent", {}, pool).error().code, Code::kNotFound);
+  const TemporaryFolder folder;
+  EXPECT_EQ(verify_checkpoint(folder.path(), {}, pool).error().code, Code::kNotFound);
+}
+
+TEST(Folder, UnquantisedCheckpointHasANoteAndNoError) {
+  const auto dir = golden("models/tiny-26b");
+  if (!dir) GTEST_SKIP() << "models/tiny-26b is not among the fixtures here";
+  ThreadPool pool(1);
+  const auto report = verify_checkpoint(*dir, {}, pool);
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->count(Severity::kError), 0u) << describe(*report);
+  EXPECT_EQ(report->count(Severity::kNote), 1u) << describe(*report);
+}
+
+}  // namespace
+}  // namespace gem8::verify
