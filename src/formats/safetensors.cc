@@ -34,8 +34,7 @@ class Inspector {
  public:
   explicit Inspector(SafetensorsReport& report) : report_(report) {}
 
-  void run() {
-    const std::span<const std::byte> file = report_.file.bytes();
+  void run(std::span<const std::byte> file) {
     if (file.size() < 8) {
       return about_file(
           ContainerFault::kTooShort,
@@ -283,10 +282,16 @@ std::optional<std::uint64_t> tensor_bytes(DType dtype, std::span<const std::int6
   return empty ? 0 : bytes;
 }
 
-Result<SafetensorsReport> inspect_safetensors(const std::filesystem::path& path) {
+SafetensorsReport inspect_safetensors(std::span<const std::byte> file) {
   SafetensorsReport report;
-  GEM8_TRY(report.file, MappedFile::open(path));
-  Inspector(report).run();
+  Inspector(report).run(file);
+  return report;
+}
+
+Result<SafetensorsReport> inspect_safetensors(const std::filesystem::path& path) {
+  GEM8_TRY(MappedFile file, MappedFile::open(path));
+  SafetensorsReport report = inspect_safetensors(file.bytes());
+  report.file = std::move(file);  // the mapping stays where it is
   return report;
 }
 

@@ -72,6 +72,9 @@ struct SafetensorsReport {
 /// Source: huggingface/safetensors README "Format" and safetensors/src/tensor.rs.
 Result<SafetensorsReport> inspect_safetensors(const std::filesystem::path& path);
 
+/// The same for bytes already in memory; the report's tensors look into them.
+SafetensorsReport inspect_safetensors(std::span<const std::byte> file);
+
 /// A safetensors file, mapped, with every header field checked. The tensors live as long as this.
 class SafetensorsFile {
  public:
