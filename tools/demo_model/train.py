@@ -1,0 +1,215 @@
+"""Train the demo model.
+
+    python train.py --out ../../build/demo_model            # starts, or goes on from the last checkpoint
+
+Several processes with one thread each share the parameters; each computes the gradient of its own batch and
+updates its part of the parameters. Learning rate: warm-up, constant, then linear to zero over the last
+`decay_steps`. Steps and decay stand in OUT/plan.json, which is read again during the run, so that a run can be
+brought to its end at any time. Progress: OUT/log.jsonl and, as text, standard output.
+"""
+import argparse
+import collections
+import json
+import os
+import pathlib
+import time
+
+import numpy as np
+import torch
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+
+import batches
+import config
+import network
+import optimizer
+import shards
+
+
+def loss_of(params, cfg, batch, soft):
+    """(loss, cross entropy per target slot)."""
+    states, balance = network.hidden_states(params, cfg, batch, soft=soft)
+    z = network.logits(params, cfg, states.flatten(0, 1)[batch["at"]])
+    entropy = F.cross_entropy(z, batch["targets"], reduction="none")
+    loss = (entropy * batch["weights"]).sum() / batch["weights"].sum()
+    return loss + 0.01 * balance, entropy
+
+
+def with_masks(cfg, batch):
+    masks = network.masks(cfg["text_config"], batch["documents"], batch["blocks"])
+    return batch | {"mask_sliding": masks[config.SLIDING], "mask_full": masks[config.FULL]}
+
+
+def views(flat, shapes):
+    out, start = {}, 0
+    for name, shape in shapes.items():
+        size = int(np.prod(shape))
+        out[name] = flat[start:start + size].view(shape)
+        start += size
+    return out
+
+
+def owners(shapes, world):
+    """Split the names over the processes so that each has about the same work."""
+    load, out = [0.0] * world, [[] for _ in range(world)]
+    for name, shape in sorted(shapes.items(), key=lambda e: -np.prod(e[1])):
+        size = float(np.prod(shape))
+        work = size * (1 + 0.3 * min(shape[-2:])) if optimizer.is_matrix(name) else size
+        rank = load.index(min(load))
+        load[rank] += work
+        out[rank].append(name)
+    return out
+
+
+def schedule(step, plan):
+    left = (plan["steps"] - step) / max(1, plan["decay_steps"])
+    return min(1.0, (step + 1) / plan["warmup"], max(0.0, left))
+
+
+def save(path, value):
+    torch.save(value, f"{path}.part")
+    os.replace(f"{path}.part", path)
+
+
+def work(rank, world, args, cfg, flat, gradients, control, barrier):
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed + rank)
+    shapes = network.parameter_shapes(cfg)
+    params = views(flat, shapes)
+    leaves = {n: p.requires_grad_() for n, p in params.items()}
+    for name, leaf in leaves.items():
+        leaf.grad = views(gradients[rank], shapes)[name]
+    every = [views(g, shapes) for g in gradients]
+    opt = optimizer.Optimizer({n: p.detach() for n, p in params.items()}, every, owners(shapes, world)[rank],
+                              args.muon_lr, optimizer.adam_rate)
+    samples, image_token = shards.load(args.data, args.length)
+    packer = batches.Packer(samples, args.rows, args.length, args.images, args.slots, args.prompt_weight,
+                            image_token, args.seed * 100 + rank)
+    checkpoint = args.out / f"checkpoint.{rank}.pt"
+    step = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        opt.restore(state["optimizer"])
+        packer.restore(state["packer"])
+        step = state["step"]
+        with torch.no_grad():
+            for name, value in state["params"].items():
+                opt.params[name].copy_(value)
+    barrier.wait()
+    loss_fn = torch.compile(lambda p, b, s: loss_of(p, cfg, b, s), dynamic=False) if args.compile else \
+        (lambda p, b, s: loss_of(p, cfg, b, s))
+    see = torch.compile(lambda p, x, a: network.tower(p, cfg["vision_config"], x, a), dynamic=False) if args.compile else \
+        (lambda p, x, a: network.tower(p, cfg["vision_config"], x, a))
+    sums, counts = collections.Counter(), collections.Counter()
+    tokens, started, begun, spent = 0, time.time(), step, np.zeros(5)
+    last_save = time.time()
+    while True:
+        plan = control[0], control[1]
+        plan = {"steps": int(plan[0]), "decay_steps": int(plan[1]), "warmup": args.warmup}
+        if step >= plan["steps"]:
+            break
+        clock = [time.perf_counter()]
+        raw = packer.next()
+        batch = with_masks(cfg, {k: v for k, v in raw.items() if torch.is_tensor(v) and k not in
+                                 ("pixels", "places", "documents", "blocks", "abilities")} |
+                           {k: raw[k] for k in ("documents", "blocks")})
+        batch.pop("documents"), batch.pop("blocks")
+        gradients[rank].zero_()
+        clock.append(time.perf_counter())
+        soft = see(leaves, raw["pixels"], raw["places"])
+        loss, entropy = loss_fn(leaves, batch, soft)
+        clock.append(time.perf_counter())
+        loss.backward()
+        clock.append(time.perf_counter())
+        barrier.wait(1800)
+        clock.append(time.perf_counter())
+        opt.step(schedule(step, plan), min(args.average, (opt.steps + 1) / (opt.steps + 10)))
+        step += 1
+        clock.append(time.perf_counter())
+        spent += np.diff(clock)
+        full = raw["weights"] == 1.0
+        for ability in range(len(batches.ABILITIES)):
+            chosen = full & (raw["abilities"] == ability)
+            sums[ability] += float(entropy[chosen].detach().sum())
+            counts[ability] += int(chosen.sum())
+        tokens += raw["used"]
+        if step % args.log_every == 0:
+            report = {"rank": rank, "step": step, "time": round(time.time()), "rate": round(schedule(step, plan), 3),
+                      "tokens_per_s": round(tokens * world / (time.time() - started)), "epoch": packer.epoch,
+                      "loss": {a: round(sums[k] / counts[k], 4) for k, a in enumerate(batches.ABILITIES) if counts[k]},
+                      "ms": dict(zip(("data", "forward", "backward", "wait", "update"),
+                                     (spent / args.log_every * 1000).round().tolist())),
+                      "cut": raw["cut"], "balance": round(float(loss), 3)}
+            if rank == 0:
+                print(json.dumps(report), flush=True)
+                with open(args.out / "log.jsonl", "a") as handle:
+                    handle.write(json.dumps(report) + "\n")
+                with open(args.out / "plan.json") as handle:
+                    plan = json.load(handle)
+                control[0], control[1], control[2] = plan["steps"], plan["decay_steps"], \
+                    control[2] + float(time.time() - last_save > args.save_seconds)
+                if time.time() - last_save > args.save_seconds:
+                    last_save = time.time()
+            sums, counts, tokens, started = collections.Counter(), collections.Counter(), 0, time.time()
+            spent[:] = 0
+        barrier.wait(1800)
+        if step % args.log_every == 0 and int(control[2]) > int(control[3 + rank]) or step >= int(control[0]):
+            control[3 + rank] = control[2]
+            save(checkpoint, {"optimizer": opt.state(), "packer": packer.state(), "step": step,
+                              "params": {n: opt.params[n] for n in opt.mine}})
+    barrier.wait(1800)
+    if rank == 0:
+        print(f"done after {step} steps ({step - begun} in this run)", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--data", type=pathlib.Path, help="encoded samples (default: OUT/data)")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--decay-steps", type=int, default=1500)
+    parser.add_argument("--warmup", type=int, default=100)
+    parser.add_argument("--rows", type=int, default=12)
+    parser.add_argument("--length", type=int, default=320)
+    parser.add_argument("--images", type=int, default=6)
+    parser.add_argument("--slots", type=int, default=1600, help="token positions per batch that get a loss")
+    parser.add_argument("--prompt-weight", type=float, default=0.1)
+    parser.add_argument("--muon-lr", type=float, default=0.02)
+    parser.add_argument("--average", type=float, default=0.995, help="decay of the averaged weights")
+    parser.add_argument("--log-every", type=int, default=20)
+    parser.add_argument("--save-seconds", type=float, default=240)
+    parser.add_argument("--no-compile", dest="compile", action="store_false")
+    args = parser.parse_args()
+    args.data = args.data or args.out / "data"
+    args.out.mkdir(parents=True, exist_ok=True)
+    plan = args.out / "plan.json"
+    if not plan.exists():
+        plan.write_text(json.dumps({"steps": args.steps, "decay_steps": args.decay_steps}) + "\n")
+    wanted = json.loads(plan.read_text())
+    cfg = shards.model_config(args.data)
+    shapes = network.parameter_shapes(cfg)
+    generator = torch.Generator().manual_seed(args.seed)
+    size = sum(int(np.prod(s)) for s in shapes.values())
+    flat = torch.zeros(size).share_memory_()
+    for name, value in views(flat, shapes).items():
+        value.copy_(network.initial_value(name, tuple(value.shape), generator, cfg))
+    gradients = [torch.zeros(size).share_memory_() for _ in range(args.processes)]
+    control = torch.zeros(3 + args.processes, dtype=torch.float64).share_memory_()
+    control[0], control[1] = wanted["steps"], wanted["decay_steps"]
+    print(f"{size / 1e6:.2f} M parameters", flush=True)
+    context = mp.get_context("spawn")
+    barrier = context.Barrier(args.processes)
+    workers = [context.Process(target=work, args=(r, args.processes, args, cfg, flat, gradients, control, barrier))
+               for r in range(args.processes)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if any(worker.exitcode for worker in workers):
+        raise SystemExit("a process failed")
+
+
+if __name__ == "__main__":
+    main()
