@@ -8,27 +8,16 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as vision
 
 from config import PATCH, POOLING, SOFT_TOKENS
+from encode import target_size
 
 PATCHES = SOFT_TOKENS * POOLING**2
 ABILITIES = ("facts", "tools", "images", "thinking", "memory", "system", "unknown")
 
 
-def target_size(height, width):
-    """(height, width) in pixels after the resize of the Gemma 4 image processor."""
-    unit = POOLING * PATCH
-    factor = (PATCHES * PATCH**2 / (height * width)) ** 0.5
-    high, wide = int(factor * height // unit) * unit, int(factor * width // unit) * unit
-    if high == 0:
-        high, wide = unit, min(width // height, SOFT_TOKENS) * unit
-    elif wide == 0:
-        high, wide = min(height // width, SOFT_TOKENS) * unit, unit
-    return high, wide
-
-
 def patches_of(image):
     """(pixels [n, 768] uint8, positions [n, 2] int64): the nine patches of a pooling cell are neighbours."""
     pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    high, wide = target_size(*pixels.shape[1:])
+    wide, high = target_size(*image.size)
     pixels = vision.resize(pixels, [high, wide], interpolation=vision.InterpolationMode.BICUBIC, antialias=True)
     rows, columns = high // (PATCH * POOLING), wide // (PATCH * POOLING)
     cells = pixels.view(3, rows, POOLING, PATCH, columns, POOLING, PATCH).permute(1, 4, 2, 5, 3, 6, 0)

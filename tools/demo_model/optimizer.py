@@ -72,8 +72,9 @@ class Optimizer:
                 lr = self.muon_lr * factor
                 p.mul_(1 - lr * self.decay)
                 p.sub_(update.view(p.shape), alpha=lr * scale)
-        for name in self.mine:
-            self.average[name].lerp_(self.params[name], 1 - average_decay)
+        if self.steps % 8 == 0:
+            for name in self.mine:
+                self.average[name].lerp_(self.params[name], 1 - average_decay**8)
 
     def _adam(self, name, g, factor):
         first, second = self.moments[name]

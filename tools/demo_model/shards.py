@@ -18,20 +18,21 @@ from tokenizers import Tokenizer
 
 import batches
 import export
+import generate
+from encode import encode
+from template import Template
 
 SIZE = 5000  # samples per shard
 
 
 def encode_all(number):
     """The samples of one shard as columns."""
-    import encode
-    import generate
-    encoder = encode.Encoder()
+    tokenizer, template = Tokenizer.from_file(str(export.MODEL / "tokenizer.json")), Template()
     ids, mask, ends, ability, image_ends, images = [], [], [0], [], [0], []
     for sample in itertools.islice(generate.mixture("train", seed=1000 + number), SIZE):
-        one = encoder.encode(sample)
+        one = encode(sample, tokenizer, template)
         ids += one.ids
-        mask += one.targets
+        mask += one.loss_mask
         ends.append(len(ids))
         ability.append(batches.ABILITIES.index(sample.ability))
         for image in sample.images:
