@@ -22,6 +22,11 @@ struct SoftTokens {
 
 /// Consecutive tokens of one sequence: a prefill, a piece of one, or a decode step of a single
 /// token.
+///
+/// Where the configuration asks for it, every maximal run of image or video tokens that have soft
+/// rows is a block: on sliding layers its tokens see each other in both directions. A block lies in
+/// one chunk. Placeholder ids without soft rows (a model may generate one) are looked up as padding
+/// and stay causal.
 struct SequenceChunk {
   CacheSeq seq{};
   std::span<const TokenId> tokens;  ///< host, not empty

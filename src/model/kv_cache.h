@@ -15,9 +15,6 @@ struct TextConfig;
 
 /// An open sequence of a KvCache.
 enum class CacheSeq : std::int32_t {};
-/// A page of one layer group's pool: KvLayer::kPageTokens positions of every layer of the group.
-enum class PageId : std::int32_t {};
-
 /// Layers with the same memory of the past share a pool of pages.
 enum class CacheGroup { kSliding, kFull };
 
@@ -76,10 +73,13 @@ class KvCache {
   /// kExhausted, and nothing changed.
   Status reserve(CacheSeq seq, std::int64_t n_tokens);
 
-  /// The n_tokens last reserved are now written: length grows, pages that left the window are
-  /// freed.
-  void advance(CacheSeq seq, std::int64_t n_tokens);
+  /// n_tokens that were reserved are now written: length grows, pages that left the window are
+  /// freed. `ends_in_block`: the last of them is an image token, so the next chunk may not begin
+  /// with one.
+  void advance(CacheSeq seq, std::int64_t n_tokens, bool ends_in_block = false);
+  bool has_open_block(CacheSeq seq) const;
 
+  bool is_open(CacheSeq seq) const;
   std::int64_t length(CacheSeq seq) const;
   /// The page table of a sequence: entry p / kPageTokens for position p; -1 for pages that left the
   /// window.
@@ -103,7 +103,9 @@ class KvCache {
   };
   struct Sequence {
     bool is_open = false;
+    bool open_block = false;
     std::int64_t length = 0;
+    std::int64_t first_held = 0;  ///< sliding pages before this entry have been freed
     std::vector<std::int32_t> pages[2];
   };
 
@@ -111,6 +113,7 @@ class KvCache {
   Sequence& at(CacheSeq seq) { return sequences_[static_cast<std::size_t>(seq)]; }
   const Sequence& at(CacheSeq seq) const { return sequences_[static_cast<std::size_t>(seq)]; }
   void release(CacheGroup group, std::int32_t page);
+  void release_old(Sequence& sequence);
 
   std::vector<KvLayer> layers_;     ///< [layers]
   std::vector<CacheGroup> groups_;  ///< [layers]

@@ -26,6 +26,8 @@ struct ModelOptions {
 /// blocks. Made by Model::plan(), valid until the cache changes; reuse one object and planning
 /// allocates nothing.
 struct Step {
+  void reserve(std::int64_t max_tokens);
+
   std::int64_t tokens = 0;
   KvCache* cache = nullptr;
   std::vector<TokenId> lookup;          ///< [tokens] ids to look up: placeholders replaced by pad
@@ -33,6 +35,11 @@ struct Step {
   std::vector<SequenceRows> sliding;    ///< [sequences]
   std::vector<SequenceRows> full;       ///< [sequences]
   std::vector<ImageBlock> blocks;
+  std::vector<std::int32_t>
+      soft_rows;                      ///< rows that soft tokens replace, in the order of the batch
+  std::vector<std::uint8_t> covered;  ///< [tokens] 1 where a soft token replaces the embedding
+  std::vector<std::uint8_t>
+      ends_in_block;  ///< [sequences] 1 where the chunk's last token is one of an image block
   std::vector<std::int32_t> logit_rows;  ///< rows of the batch that want logits
 };
 
@@ -56,7 +63,7 @@ class Model {
   std::int64_t hidden() const;
   std::int64_t vocab() const;
   std::int64_t layers() const;
-  std::int64_t max_batch_tokens() const;
+  std::int64_t max_batch_tokens() const { return max_batch_tokens_; }
   /// Bytes of weights one step of one token reads (chosen experts only), for rooflines.
   std::int64_t bytes_per_token() const;
 
@@ -90,11 +97,16 @@ class Model {
 
  private:
   Model();
+  /// Attention of layer i up to the input of its output projection.
+  Mat attention(std::int32_t i, const Step& step, ConstMat x);
+  /// block := norm(block) + norm(experts of x).
+  void add_experts(std::int32_t i, ConstMat x, Mat block, Observer* observer);
 
   Ops* ops_ = nullptr;
   std::shared_ptr<const Checkpoint> checkpoint_;
   std::unique_ptr<ModelWeights> weights_;
   std::unique_ptr<Workspace> workspace_;
+  std::int64_t max_batch_tokens_ = 0;
   Step step_;  ///< of forward()
 };
 
