@@ -64,7 +64,10 @@ Status Model::forward(const Batch& batch, KvCache& cache, Mat logits, Observer* 
   const Mat x = workspace_->hidden.mat(step_.tokens);
   const Mat per_layer = workspace_->per_layer.mat(step_.tokens);
   embed(batch, step_, x, per_layer);
-  if (observer != nullptr) observer->tensor(Tap::kEmbeddings, 0, x);
+  if (observer != nullptr) {
+    observer->tensor(Tap::kEmbeddings, 0, x);
+    if (per_layer_width() > 0) observer->tensor(Tap::kPerLayerInputs, 0, per_layer);
+  }
   for (std::int32_t i = 0; i < layers(); ++i) layer(i, step_, x, per_layer, observer);
   if (rows > 0) head(step_, x, logits, observer);
   for (std::size_t s = 0; s < batch.chunks.size(); ++s) {

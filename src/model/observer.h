@@ -10,6 +10,7 @@ namespace gem8 {
 /// model description in comments.
 enum class Tap {
   kEmbeddings,      ///< [tokens, hidden] input of layer 0, soft tokens inserted
+  kPerLayerInputs,  ///< [tokens, layers * width] per-layer embeddings, where the model has them
   kAttentionIn,     ///< [tokens, hidden] input of q, k and v
   kAttentionOutIn,  ///< [tokens, heads * head_dim] input of o
   kAttentionOut,    ///< [tokens, hidden] output of o, before its norm

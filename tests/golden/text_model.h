@@ -1,0 +1,101 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "backend/device.h"
+#include "formats/checkpoint.h"
+#include "formats/safetensors.h"
+#include "foundation/thread_pool.h"
+#include "kernels/ops.h"
+#include "model/model.h"
+
+namespace gem8::testing {
+
+/// A folder or file of the golden data by its name there ("models/tiny-26b"): the copy beside these
+/// tests, else the one in the shared folder; nullopt where neither has it.
+std::optional<std::filesystem::path> golden_path(std::string_view name);
+/// The same for a checkpoint folder, complete with its weights.
+std::optional<std::filesystem::path> golden_checkpoint(std::string_view name);
+
+/// The tensors of a golden file, as numbers.
+class Golden {
+ public:
+  explicit Golden(const std::filesystem::path& path);
+
+  bool has(const std::string& name) const { return file_->find(name) != nullptr; }
+  std::vector<float> floats(const std::string& name) const;
+  std::vector<std::int64_t> ints(const std::string& name) const;
+  std::vector<TokenId> tokens(const std::string& name) const;
+  std::span<const std::int64_t> shape(const std::string& name) const;
+  std::vector<std::string> names() const;
+
+ private:
+  std::optional<SafetensorsFile> file_;
+};
+
+/// A model with everything under it.
+struct Engine {
+  std::unique_ptr<Device> device;
+  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<Ops> ops;
+  std::shared_ptr<const Checkpoint> checkpoint;
+  std::unique_ptr<Model> model;
+
+  /// Fails the test and returns an empty Engine when something cannot be made.
+  static Engine load(const std::filesystem::path& dir, const OpsOptions& options,
+                     std::size_t threads = 2);
+
+  std::unique_ptr<KvCache> cache(std::int64_t pages = 256) const;
+  std::vector<float> read(ConstMat x) const;  ///< rows x cols, widened
+};
+
+/// Everything an observer can see of a run, rows in the order they were computed.
+class Recorder : public Observer {
+ public:
+  explicit Recorder(const Engine& engine) : engine_(engine) {}
+
+  void tensor(Tap tap, std::int32_t layer, ConstMat x) override;
+  void routing(std::int32_t layer, const Routing& chosen, ConstMat logits) override;
+
+  std::vector<float>& of(Tap tap, std::int32_t layer = 0) { return tensors_[{tap, layer}]; }
+  std::vector<std::int32_t>& chosen_experts(std::int32_t layer) { return experts_[layer]; }
+  std::vector<float>& expert_weights(std::int32_t layer) { return weights_[layer]; }
+  std::vector<float>& router_logits(std::int32_t layer) { return logits_[layer]; }
+
+ private:
+  const Engine& engine_;
+  std::map<std::pair<Tap, std::int32_t>, std::vector<float>> tensors_;
+  std::map<std::int32_t, std::vector<std::int32_t>> experts_;
+  std::map<std::int32_t, std::vector<float>> weights_;
+  std::map<std::int32_t, std::vector<float>> logits_;
+};
+
+/// The soft tokens of an image prompt: rows [n, hidden] in the order of the placeholders.
+struct Soft {
+  std::vector<float> rows;
+  std::vector<bool> at;  ///< [tokens]
+};
+
+/// Runs `ids` as one sequence in chunks of the given sizes (the last size repeats; none: one shot);
+/// logits [tokens, vocab].
+std::vector<float> run(const Engine& engine, std::span<const TokenId> ids,
+                       Observer* observer = nullptr, std::span<const std::size_t> chunks = {},
+                       const Soft* soft = nullptr);
+
+/// The largest absolute difference; infinity where sizes differ or either is NaN.
+double largest_difference(std::span<const float> a, std::span<const float> b);
+
+/// Rows of a [n, cols] matrix.
+std::vector<float> take_rows(std::span<const float> x, std::size_t cols,
+                             std::span<const std::int64_t> rows);
+
+}  // namespace gem8::testing
