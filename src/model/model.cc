@@ -78,10 +78,20 @@ Status Model::forward(const Batch& batch, KvCache& cache, Mat logits, Observer* 
   return {};
 }
 
+namespace {
+
+/// The square root of a width as the reference multiplies by it: rounded to the type of the
+/// embedding table.
+float embedding_scale(std::int64_t width, DType table) {
+  const float root = std::sqrt(static_cast<float>(width));
+  return table == DType::kBF16 ? round_to_bf16(root) : root;
+}
+
+}  // namespace
+
 void Model::embed(const Batch& batch, const Step& step, Mat hidden, Mat per_layer) {
   const TextConfig& c = config().text;
-  // The reference rounds the square root to bfloat16 before it multiplies.
-  const float scale = round_to_bf16(std::sqrt(static_cast<float>(c.hidden)));
+  const float scale = embedding_scale(c.hidden, weights_->embed.dtype);
   ops_->embed(step.lookup, weights_->embed, scale, hidden);
   std::size_t first = 0;
   for (const SequenceChunk& chunk : batch.chunks) {
@@ -95,7 +105,7 @@ void Model::embed(const Batch& batch, const Step& step, Mat hidden, Mat per_laye
   if (!c.has_per_layer_embeddings()) return;
 
   // What the token says plus what its embedding says, for all layers at once.
-  const float width_scale = round_to_bf16(std::sqrt(static_cast<float>(c.per_layer_hidden)));
+  const float width_scale = embedding_scale(c.per_layer_hidden, weights_->per_layer_embed.dtype);
   ops_->embed(step.lookup, weights_->per_layer_embed, width_scale, per_layer);
   const Mat context = workspace_->per_layer_context.mat(step.tokens);
   const LinearTask task{&weights_->per_layer_projection, context};
