@@ -1,0 +1,67 @@
+#include "engine/model_runner.h"
+
+#include <bit>
+
+#include "model/model.h"
+
+namespace gem8 {
+namespace {
+
+class CachedModelRunner final : public ModelRunner {
+ public:
+  CachedModelRunner(Model& model, KvCache& cache, const KvCacheCost& cost) : model_(model), cache_(cache), cost_(cost) {}
+
+  std::int64_t vocab() const override { return model_.vocab(); }
+  std::int64_t hidden() const override { return model_.hidden(); }
+  std::int64_t max_batch_tokens() const override { return model_.max_batch_tokens(); }
+
+  CachePages total_pages() const override {
+    return {cache_.total_pages(CacheGroup::kSliding), cache_.total_pages(CacheGroup::kFull)};
+  }
+  CachePages used_pages() const override {
+    return {cache_.used_pages(CacheGroup::kSliding), cache_.used_pages(CacheGroup::kFull)};
+  }
+  CachePages pages_for(std::int64_t n_tokens, std::int64_t max_chunk) const override {
+    return {cost_.sliding_pages(n_tokens, max_chunk), cost_.full_pages(n_tokens)};
+  }
+
+  CacheSeq open() override { return cache_.open(); }
+  void close(CacheSeq seq) override { cache_.close(seq); }
+
+  Result<Buffer> upload(std::span<const float> rows) override {
+    Device& device = model_.ops().device();
+    GEM8_TRY(Buffer buffer, device.allocate(rows.size_bytes()));
+    device.upload(buffer.address(), std::as_bytes(rows));
+    return buffer;
+  }
+
+  Status forward(const Batch& batch) override {
+    const std::int64_t rows = batch.logit_rows();
+    if (rows > logit_rows_) {
+      // Powers of two: a growing batch allocates a few times, a steady one never.
+      const auto room = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(rows)));
+      GEM8_TRY(logits_, model_.ops().device().allocate(static_cast<std::size_t>(room * vocab()) * sizeof(float)));
+      logit_rows_ = room;
+    }
+    return model_.forward(batch, cache_, {logits_.address(), DType::kF32, rows, vocab(), vocab()});
+  }
+
+  void copy_logits(std::int64_t row, std::span<float> to) const override {
+    model_.ops().device().download(static_cast<const float*>(logits_.address()) + row * vocab(), std::as_writable_bytes(to));
+  }
+
+ private:
+  Model& model_;
+  KvCache& cache_;
+  KvCacheCost cost_;
+  Buffer logits_;
+  std::int64_t logit_rows_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<ModelRunner> make_model_runner(Model& model, KvCache& cache, const KvCacheCost& cost) {
+  return std::make_unique<CachedModelRunner>(model, cache, cost);
+}
+
+}  // namespace gem8
