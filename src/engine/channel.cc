@@ -27,7 +27,8 @@ bool Signal::wait_until(Clock::time_point deadline) {
   return true;
 }
 
-TokenChannel::TokenChannel(std::size_t capacity, std::shared_ptr<Signal> engine, std::function<void()> on_ready)
+TokenChannel::TokenChannel(std::size_t capacity, std::shared_ptr<Signal> engine,
+                           std::function<void()> on_ready)
     : engine_(std::move(engine)), on_ready_(std::move(on_ready)) {
   GEM8_CHECK(capacity >= 2);
   ring_.with([capacity](Ring& ring) { ring.slots.resize(capacity); });
@@ -37,7 +38,8 @@ bool TokenChannel::has_room() {
   return ring_.with([](const Ring& ring) { return ring.n_events + 1 < ring.slots.size(); });
 }
 
-void TokenChannel::push(std::optional<SampledToken> token, const std::vector<TokenLogprob>& top, std::optional<Finish> finish) {
+void TokenChannel::push(std::optional<SampledToken> token, const std::vector<TokenLogprob>& top,
+                        std::optional<Finish> finish) {
   const bool wake = ring_.with([&](Ring& ring) {
     GEM8_CHECK(ring.n_events < ring.slots.size());
     TokenEvent& slot = ring.slots[(ring.first + ring.n_events) % ring.slots.size()];

@@ -27,20 +27,24 @@ class Signal {
   bool is_set_ = false;
 };
 
-/// The bounded way of a request's events from the engine to its reader, and of "nobody wants this any more" back. When it is full the
-/// engine leaves the request out of its steps until the reader catches up. One writer, one reader.
+/// The bounded way of a request's events from the engine to its reader, and of "nobody wants this
+/// any more" back. When it is full the engine leaves the request out of its steps until the reader
+/// catches up. One writer, one reader.
 class TokenChannel {
  public:
   /// `engine` is set when the reader makes room in a full channel or cancels.
-  TokenChannel(std::size_t capacity, std::shared_ptr<Signal> engine, std::function<void()> on_ready);
+  TokenChannel(std::size_t capacity, std::shared_ptr<Signal> engine,
+               std::function<void()> on_ready);
 
   // Writer.
   bool has_room();  ///< for a token; the end of the request always has room
-  void push(std::optional<SampledToken> token, const std::vector<TokenLogprob>& top, std::optional<Finish> finish);
+  void push(std::optional<SampledToken> token, const std::vector<TokenLogprob>& top,
+            std::optional<Finish> finish);
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
 
   // Reader.
-  /// Takes the oldest event, leaving the old content of `event` to be reused. False: none is there, and on_ready will be called.
+  /// Takes the oldest event, leaving the old content of `event` to be reused. False: none is there,
+  /// and on_ready will be called.
   bool receive(TokenEvent& event);
   /// As receive(), but waits. False only when the deadline has passed.
   bool receive_until(TokenEvent& event, Clock::time_point deadline);

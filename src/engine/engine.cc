@@ -13,9 +13,12 @@ std::unexpected<Error> refuse(const char* field, std::string message) {
   return std::unexpected(Error{Code::kInvalidArgument, std::move(message), field});
 }
 
-bool contains(std::span<const TokenId> ids, TokenId id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+bool contains(std::span<const TokenId> ids, TokenId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
 
-std::vector<UnsplitRange> unsplit_ranges(const EngineRequest& request, std::span<const TokenId> placeholders) {
+std::vector<UnsplitRange> unsplit_ranges(const EngineRequest& request,
+                                         std::span<const TokenId> placeholders) {
   std::vector<UnsplitRange> ranges;
   const auto n = static_cast<std::int64_t>(request.prompt.size());
   for (std::int64_t i = 0; i < n; ++i) {
@@ -43,15 +46,22 @@ RequestHandle::~RequestHandle() {
   if (channel_) channel_->cancel();
 }
 
-Result<std::unique_ptr<Engine>> Engine::start(ModelRunner& runner, ThreadPool& pool, const EngineOptions& options) {
-  if (options.max_model_len < 2) return fail(Code::kInvalidArgument, "max_model_len {}: must be at least 2", options.max_model_len);
-  if (options.max_num_seqs < 1) return fail(Code::kInvalidArgument, "max_num_seqs {}: must be at least 1", options.max_num_seqs);
+Result<std::unique_ptr<Engine>> Engine::start(ModelRunner& runner, ThreadPool& pool,
+                                              const EngineOptions& options) {
+  if (options.max_model_len < 2)
+    return fail(Code::kInvalidArgument, "max_model_len {}: must be at least 2",
+                options.max_model_len);
+  if (options.max_num_seqs < 1)
+    return fail(Code::kInvalidArgument, "max_num_seqs {}: must be at least 1",
+                options.max_num_seqs);
   if (options.max_num_batched_tokens < options.max_num_seqs) {
-    return fail(Code::kInvalidArgument, "max_num_batched_tokens ({}) must be greater than or equal to max_num_seqs ({})",
+    return fail(Code::kInvalidArgument,
+                "max_num_batched_tokens ({}) must be greater than or equal to max_num_seqs ({})",
                 options.max_num_batched_tokens, options.max_num_seqs);
   }
   if (options.max_num_batched_tokens > runner.max_batch_tokens()) {
-    return fail(Code::kInvalidArgument, "max_num_batched_tokens {}: the model was planned for steps of {}",
+    return fail(Code::kInvalidArgument,
+                "max_num_batched_tokens {}: the model was planned for steps of {}",
                 options.max_num_batched_tokens, runner.max_batch_tokens());
   }
   return std::unique_ptr<Engine>(new Engine(runner, pool, options));
@@ -100,24 +110,33 @@ Result<std::unique_ptr<Sequence>> Engine::check(EngineRequest request) const {
   const auto n_prompt = static_cast<std::int64_t>(request.prompt.size());
   if (n_prompt == 0) return refuse("prompt", "the prompt is empty");
   if (n_prompt >= limit) {
-    return refuse("input_tokens",
-                  fmt::format("This model's maximum context length is {} tokens. However, your prompt contains {} input tokens, which "
-                              "leaves no room for an answer. Please reduce the length of the input prompt.",
-                              limit, n_prompt));
+    return refuse(
+        "input_tokens",
+        fmt::format("This model's maximum context length is {} tokens. However, your prompt "
+                    "contains {} input tokens, which "
+                    "leaves no room for an answer. Please reduce the length of the input prompt.",
+                    limit, n_prompt));
   }
   if (request.max_tokens && *request.max_tokens < 1) {
-    return refuse("max_tokens", fmt::format("max_tokens must be at least 1, got {}.", *request.max_tokens));
+    return refuse("max_tokens",
+                  fmt::format("max_tokens must be at least 1, got {}.", *request.max_tokens));
   }
   if (request.max_tokens && *request.max_tokens > limit) {
-    return refuse("max_tokens", fmt::format("max_tokens={} cannot be greater than max_model_len={}. Please request fewer output tokens.",
+    return refuse("max_tokens", fmt::format("max_tokens={} cannot be greater than "
+                                            "max_model_len={}. Please request fewer output tokens.",
                                             *request.max_tokens, limit));
   }
-  const auto outside = [vocab](TokenId id) { return index_of(id) < 0 || index_of(id) >= vocab; };
+  const auto outside = [vocab](TokenId id) { return value_of(id) < 0 || value_of(id) >= vocab; };
   for (const TokenId id : request.prompt) {
-    if (outside(id)) return refuse("prompt", fmt::format("Token id {} is out of vocabulary: ids are 0 to {}", index_of(id), vocab - 1));
+    if (outside(id))
+      return refuse("prompt", fmt::format("Token id {} is out of vocabulary: ids are 0 to {}",
+                                          value_of(id), vocab - 1));
   }
   for (const TokenId id : request.stop_token_ids) {
-    if (outside(id)) return refuse("stop_token_ids", fmt::format("Token id {} is out of vocabulary: ids are 0 to {}", index_of(id), vocab - 1));
+    if (outside(id))
+      return refuse("stop_token_ids",
+                    fmt::format("Token id {} is out of vocabulary: ids are 0 to {}", value_of(id),
+                                vocab - 1));
   }
   GEM8_RETURN_IF_ERROR(check_sampling_params(request.sampling, vocab));
 
@@ -125,36 +144,47 @@ Result<std::unique_ptr<Sequence>> Engine::check(EngineRequest request) const {
   sequence->n_prompt = n_prompt;
   sequence->max_tokens = std::min(request.max_tokens.value_or(limit), limit - n_prompt);
   if (request.min_tokens < 0 || request.min_tokens > request.max_tokens.value_or(limit)) {
-    return refuse("min_tokens", fmt::format("min_tokens must be from 0 to max_tokens={}, got {}.", request.max_tokens.value_or(limit),
-                                            request.min_tokens));
+    return refuse("min_tokens",
+                  fmt::format("min_tokens must be from 0 to max_tokens={}, got {}.",
+                              request.max_tokens.value_or(limit), request.min_tokens));
   }
 
   sequence->unsplit = unsplit_ranges(request, options_.end_tokens.placeholders);
   std::int64_t largest = 1;
-  for (const UnsplitRange& range : sequence->unsplit) largest = std::max(largest, range.end - range.begin);
+  for (const UnsplitRange& range : sequence->unsplit)
+    largest = std::max(largest, range.end - range.begin);
   if (largest > 1 && largest + options_.max_num_seqs > options_.max_num_batched_tokens) {
-    return refuse("messages", fmt::format("an image of {} tokens does not fit in a step: max_num_batched_tokens ({}) less max_num_seqs ({})",
-                                          largest, options_.max_num_batched_tokens, options_.max_num_seqs));
+    return refuse("messages",
+                  fmt::format("an image of {} tokens does not fit in a step: "
+                              "max_num_batched_tokens ({}) less max_num_seqs ({})",
+                              largest, options_.max_num_batched_tokens, options_.max_num_seqs));
   }
   for (const SoftTokenBlock& block : request.soft_tokens) {
-    const bool inside = block.position >= 0 && block.n_tokens > 0 && block.position + block.n_tokens <= n_prompt;
+    const bool inside =
+        block.position >= 0 && block.n_tokens > 0 && block.position + block.n_tokens <= n_prompt;
     if (!inside || std::ssize(block.rows) != block.n_tokens * runner_.hidden()) {
-      return refuse("messages", fmt::format("soft tokens at {}: {} rows in {} values, hidden size {}, prompt of {}", block.position,
-                                            block.n_tokens, block.rows.size(), runner_.hidden(), n_prompt));
+      return refuse(
+          "messages",
+          fmt::format("soft tokens at {}: {} rows in {} values, hidden size {}, prompt of {}",
+                      block.position, block.n_tokens, block.rows.size(), runner_.hidden(),
+                      n_prompt));
     }
   }
 
   sequence->reserved = runner_.pages_for(n_prompt + sequence->max_tokens, largest);
-  if (sequence->reserved.sliding > total_pages_.sliding || sequence->reserved.full > total_pages_.full) {
+  if (sequence->reserved.sliding > total_pages_.sliding ||
+      sequence->reserved.full > total_pages_.full) {
     return refuse("max_tokens",
-                  fmt::format("prompt of {} and max_tokens of {} need {} + {} cache pages, the cache has {} + {}: ask for fewer tokens",
-                              n_prompt, sequence->max_tokens, sequence->reserved.full, sequence->reserved.sliding, total_pages_.full,
-                              total_pages_.sliding));
+                  fmt::format("prompt of {} and max_tokens of {} need {} + {} cache pages, the "
+                              "cache has {} + {}: ask for fewer tokens",
+                              n_prompt, sequence->max_tokens, sequence->reserved.full,
+                              sequence->reserved.sliding, total_pages_.full, total_pages_.sliding));
   }
 
   sequence->stop_ids = request.stop_token_ids;
   if (!request.ignore_eos) {
-    sequence->stop_ids.insert(sequence->stop_ids.end(), options_.end_tokens.eos.begin(), options_.end_tokens.eos.end());
+    sequence->stop_ids.insert(sequence->stop_ids.end(), options_.end_tokens.eos.begin(),
+                              options_.end_tokens.eos.end());
     sequence->stop_ids.push_back(options_.end_tokens.primary);
   }
   sequence->history = TokenHistory(request.sampling, request.prompt, vocab, sequence->max_tokens);
@@ -162,8 +192,10 @@ Result<std::unique_ptr<Sequence>> Engine::check(EngineRequest request) const {
   sequence->tokens.assign(request.prompt.begin(), request.prompt.end());
   request.prompt.clear();
   request.prompt.shrink_to_fit();
-  if (request.sampling.n_logprobs) sequence->top.reserve(static_cast<std::size_t>(*request.sampling.n_logprobs));
-  sequence->channel = std::make_shared<TokenChannel>(options_.channel_capacity, signal_, std::move(request.on_ready));
+  if (request.sampling.n_logprobs)
+    sequence->top.reserve(static_cast<std::size_t>(*request.sampling.n_logprobs));
+  sequence->channel = std::make_shared<TokenChannel>(options_.channel_capacity, signal_,
+                                                     std::move(request.on_ready));
   sequence->request = std::move(request);
   return sequence;
 }
@@ -176,7 +208,8 @@ Result<RequestHandle> Engine::submit(EngineRequest request) {
   if (options_.max_queued > 0 && before >= options_.max_queued) {
     leave();
     return fail(Code::kUnavailable,
-                "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance.");
+                "The engine is currently busy and cannot accept new requests. Please try again "
+                "later or on a different instance.");
   }
   Result<std::unique_ptr<Sequence>> sequence = check(std::move(request));
   if (!sequence) {
@@ -208,7 +241,9 @@ void Engine::take_inbox() {
   inbox_.with([this](auto& inbox) { std::swap(inbox, arrivals_); });
   for (auto& sequence : arrivals_) {
     if (dead_) {
-      sequence->channel->push({}, {}, Finish{.reason = FinishReason::kError, .error = {Code::kInternal, "the engine has stopped", {}}});
+      sequence->channel->push({}, {},
+                              Finish{.reason = FinishReason::kError,
+                                     .error = {Code::kInternal, "the engine has stopped", {}}});
       in_flight_.fetch_sub(1);
     } else {
       scheduler_.enqueue(std::move(sequence));
@@ -259,7 +294,8 @@ bool Engine::step() {
   }
 
   if (Status status = forward(plan); !status) {
-    // A batch that cannot be planned has changed nothing: find whose fault it is. Anything else is the device's, and final.
+    // A batch that cannot be planned has changed nothing: find whose fault it is. Anything else is
+    // the device's, and final.
     const Code code = status.error().code;
     if (code == Code::kInvalidArgument || code == Code::kExhausted || code == Code::kNotFound) {
       forward_one_by_one(plan);
@@ -286,13 +322,17 @@ Status Engine::forward(std::span<const PlannedChunk> plan) {
     const std::size_t first_soft = soft_.size();
     for (std::size_t i = 0; i < sequence.soft_rows.size(); ++i) {
       const SoftTokenBlock& block = sequence.request.soft_tokens[i];
-      if (block.position < sequence.n_computed || block.position >= sequence.n_computed + chunk.n_tokens) continue;
-      soft_.push_back({.offset = block.position - sequence.n_computed,
-                       .rows = {sequence.soft_rows[i].address(), DType::kF32, block.n_tokens, hidden, hidden}});
+      if (block.position < sequence.n_computed ||
+          block.position >= sequence.n_computed + chunk.n_tokens)
+        continue;
+      soft_.push_back(
+          {.offset = block.position - sequence.n_computed,
+           .rows = {sequence.soft_rows[i].address(), DType::kF32, block.n_tokens, hidden, hidden}});
     }
     chunks_.push_back({.seq = sequence.seq,
                        .tokens = std::span(sequence.tokens)
-                                     .subspan(static_cast<std::size_t>(sequence.n_computed), static_cast<std::size_t>(chunk.n_tokens)),
+                                     .subspan(static_cast<std::size_t>(sequence.n_computed),
+                                              static_cast<std::size_t>(chunk.n_tokens)),
                        .first_position = sequence.n_computed,
                        .soft = std::span(soft_).subspan(first_soft),
                        .logits = chunk.wants_logits ? Logits::kLast : Logits::kNone});
@@ -301,7 +341,8 @@ Status Engine::forward(std::span<const PlannedChunk> plan) {
   counters_.steps.fetch_add(1, std::memory_order_relaxed);
   for (const PlannedChunk& chunk : plan) {
     const std::int64_t prompt_left = chunk.sequence->n_prompt - chunk.sequence->n_computed;
-    counters_.prompt_tokens.fetch_add(std::clamp<std::int64_t>(prompt_left, 0, chunk.n_tokens), std::memory_order_relaxed);
+    counters_.prompt_tokens.fetch_add(std::clamp<std::int64_t>(prompt_left, 0, chunk.n_tokens),
+                                      std::memory_order_relaxed);
     chunk.sequence->n_computed += chunk.n_tokens;
   }
   return {};
@@ -325,7 +366,6 @@ void Engine::sample(std::span<const PlannedChunk> plan) {
   for (const PlannedChunk& chunk : plan) {
     if (chunk.wants_logits) sampled_.push_back({chunk.sequence, row++, {}});
   }
-  // Masks run one at a time: a grammar need not be thread-safe against its neighbours.
   pool_.parallel_for(sampled_.size(), [this](std::size_t item, std::size_t thread) {
     Sampled& sampled = sampled_[item];
     Sequence& sequence = *sampled.sequence;
@@ -339,21 +379,26 @@ void Engine::sample(std::span<const PlannedChunk> plan) {
       mask = bits;
     }
     const bool too_early = sequence.n_output() < sequence.request.min_tokens;
-    sampled.token = sampler.sample({.params = sequence.request.sampling,
-                                    .history = sequence.history,
-                                    .position = static_cast<std::uint64_t>(sequence.n_output()),
-                                    .suppressed = options_.end_tokens.suppress,
-                                    .banned = too_early ? std::span<const TokenId>(sequence.stop_ids) : std::span<const TokenId>{},
-                                    .mask = mask},
-                                   sequence.top);
+    sampled.token =
+        sampler.sample({.params = sequence.request.sampling,
+                        .history = sequence.history,
+                        .position = static_cast<std::uint64_t>(sequence.n_output()),
+                        .suppressed = options_.end_tokens.suppress,
+                        .banned = too_early ? std::span<const TokenId>(sequence.stop_ids)
+                                            : std::span<const TokenId>{},
+                        .mask = mask},
+                       sequence.top);
   });
 
   const Clock::time_point now = Clock::now();
   for (const Sampled& sampled : sampled_) {
     Sequence& sequence = *sampled.sequence;
     if (!sampled.token) {
-      finish(&sequence, Finish{.reason = FinishReason::kError,
-                               .error = {Code::kInternal, "no token is left to choose: every logit is minus infinity or NaN", {}}});
+      finish(&sequence,
+             Finish{.reason = FinishReason::kError,
+                    .error = {Code::kInternal,
+                              "no token is left to choose: every logit is minus infinity or NaN",
+                              {}}});
       continue;
     }
     const TokenId token = sampled.token->id;
@@ -377,10 +422,10 @@ void Engine::sample(std::span<const PlannedChunk> plan) {
 std::optional<Finish> Engine::finish_of(const Sequence& sequence, TokenId token) const {
   const EndTokens& ends = options_.end_tokens;
   const EngineRequest& request = sequence.request;
-  if (sequence.n_output() > request.min_tokens || request.min_tokens == 0) {
-    if (token == ends.primary && !request.ignore_eos) return Finish{.reason = FinishReason::kStop};
-    if (contains(sequence.stop_ids, token)) return Finish{.reason = FinishReason::kStop, .stop_token = token};
-  }
+  // min_tokens needs no look here: the sampler was not allowed to choose these before.
+  if (token == ends.primary && !request.ignore_eos) return Finish{.reason = FinishReason::kStop};
+  if (contains(sequence.stop_ids, token))
+    return Finish{.reason = FinishReason::kStop, .stop_token = token};
   if (sequence.n_output() >= sequence.max_tokens) return Finish{.reason = FinishReason::kLength};
   return std::nullopt;
 }
@@ -397,8 +442,10 @@ void Engine::finish(Sequence* sequence, std::optional<Finish> end) {
 }
 
 void Engine::finish_all(FinishReason reason, const Error& error) {
-  while (!scheduler_.running().empty()) finish(scheduler_.running().back().get(), Finish{.reason = reason, .error = error});
-  while (!scheduler_.waiting().empty()) finish(scheduler_.waiting().back().get(), Finish{.reason = reason, .error = error});
+  while (!scheduler_.running().empty())
+    finish(scheduler_.running().back().get(), Finish{.reason = reason, .error = error});
+  while (!scheduler_.waiting().empty())
+    finish(scheduler_.waiting().back().get(), Finish{.reason = reason, .error = error});
 }
 
 void Engine::publish_stats() {
@@ -406,7 +453,8 @@ void Engine::publish_stats() {
   counters_.used_sliding = used.sliding;
   counters_.used_full = used.full;
   counters_.running = std::ssize(scheduler_.running());
-  counters_.waiting = std::ssize(scheduler_.waiting()) + inbox_.with([](const auto& inbox) { return std::ssize(inbox); });
+  counters_.waiting = std::ssize(scheduler_.waiting()) +
+                      inbox_.with([](const auto& inbox) { return std::ssize(inbox); });
 }
 
 }  // namespace gem8

@@ -18,22 +18,26 @@ namespace gem8 {
 
 /// What the model's files say about ending an answer.
 struct EndTokens {
-  TokenId primary{1};                  ///< the end token whose Finish names no stop_token
-  std::vector<TokenId> eos;            ///< all of them, with or without the primary one
-  std::vector<TokenId> suppress;       ///< never chosen
-  std::vector<TokenId> placeholders;   ///< image, video and audio tokens: runs of them in a prompt are not split
+  TokenId primary{1};             ///< the end token whose Finish names no stop_token
+  std::vector<TokenId> eos;       ///< all of them, with or without the primary one
+  std::vector<TokenId> suppress;  ///< never chosen
+  std::vector<TokenId>
+      placeholders;  ///< image, video and audio tokens: runs of them in a prompt are not split
 };
 
 struct EngineOptions {
-  std::int64_t max_model_len = 4096;           ///< prompt and output together
-  std::int64_t max_num_seqs = 256;             ///< in a batch
-  std::int64_t max_num_batched_tokens = 2048;  ///< in a step; at least max_num_seqs, at most the runner's max_batch_tokens
-  std::int64_t max_queued = 0;                 ///< requests in flight, running and waiting, beyond which submit() refuses; 0: no limit
-  std::size_t channel_capacity = 256;          ///< events a slow reader may lag behind
+  std::int64_t max_model_len = 4096;  ///< prompt and output together
+  std::int64_t max_num_seqs = 256;    ///< in a batch
+  std::int64_t max_num_batched_tokens =
+      2048;  ///< in a step; at least max_num_seqs, at most the runner's max_batch_tokens
+  std::int64_t max_queued =
+      0;  ///< requests in flight, running and waiting, beyond which submit() refuses; 0: no limit
+  std::size_t channel_capacity = 256;  ///< events a slow reader may lag behind
   EndTokens end_tokens;
 };
 
-/// The reader's end of a request. Destroying it cancels: the slot and the pages are free within a step.
+/// The reader's end of a request. Destroying it cancels: the slot and the pages are free within a
+/// step.
 class RequestHandle {
  public:
   RequestHandle() = default;
@@ -42,9 +46,12 @@ class RequestHandle {
   RequestHandle& operator=(RequestHandle&& other) noexcept;
   ~RequestHandle();
 
-  /// The next event, or false: then on_ready will be called when there is one. `event` is reused: its old content is not freed.
+  /// The next event, or false: then on_ready will be called when there is one. `event` is reused:
+  /// its old content is not freed.
   bool receive(TokenEvent& event) { return channel_->receive(event); }
-  bool receive_until(TokenEvent& event, Clock::time_point deadline) { return channel_->receive_until(event, deadline); }
+  bool receive_until(TokenEvent& event, Clock::time_point deadline) {
+    return channel_->receive_until(event, deadline);
+  }
 
  private:
   std::shared_ptr<TokenChannel> channel_;
@@ -63,18 +70,21 @@ struct EngineStats {
   bool dead = false;  ///< a step failed for a reason that the next one shares
 };
 
-/// Runs requests: one thread owns the scheduler and the model's cache. Everyone else talks to it through submit() and handles.
+/// Runs requests: one thread owns the scheduler and the model's cache. Everyone else talks to it
+/// through submit() and handles.
 class Engine {
  public:
-  /// Starts the thread. `runner` and `pool` must outlive the engine and are used by nobody else meanwhile. Error: kInvalidArgument
-  /// (limits that contradict each other).
-  static Result<std::unique_ptr<Engine>> start(ModelRunner& runner, ThreadPool& pool, const EngineOptions& options);
+  /// Starts the thread. `runner` and `pool` must outlive the engine and are used by nobody else
+  /// meanwhile. Error: kInvalidArgument (limits that contradict each other).
+  static Result<std::unique_ptr<Engine>> start(ModelRunner& runner, ThreadPool& pool,
+                                               const EngineOptions& options);
   /// Ends every request with kAbort and joins the thread.
   ~Engine();
 
-  /// Queues a request; from any thread. Errors: kInvalidArgument (empty prompt, prompt longer than the context, an id outside the
-  /// vocabulary, sampling parameters out of range, more pages than there are; the context names the field), kUnavailable (queue full,
-  /// shutting down), kInternal (the engine is dead).
+  /// Queues a request; from any thread. Errors: kInvalidArgument (empty prompt, prompt longer than
+  /// the context, an id outside the vocabulary, sampling parameters out of range, more pages than
+  /// there are; the context names the field), kUnavailable (queue full, shutting down), kInternal
+  /// (the engine is dead).
   Result<RequestHandle> submit(EngineRequest request);
 
   EngineStats stats() const;
@@ -92,7 +102,6 @@ class Engine {
   Status forward(std::span<const PlannedChunk> plan);
   void forward_one_by_one(std::span<const PlannedChunk> plan);
   void sample(std::span<const PlannedChunk> plan);
-  void sample_row(Sequence& sequence, std::int64_t row, std::size_t thread);
   std::optional<Finish> finish_of(const Sequence& sequence, TokenId token) const;
   void finish(Sequence* sequence, std::optional<Finish> finish);
   void finish_all(FinishReason reason, const Error& error);
@@ -120,12 +129,12 @@ class Engine {
     std::optional<SampledToken> token;
   };
   std::vector<Sampled> sampled_;
-  std::vector<Sampler> samplers_;                       // one a thread of the pool
-  std::vector<std::vector<std::uint32_t>> mask_bits_;   // one a thread of the pool
+  std::vector<Sampler> samplers_;                      // one a thread of the pool
+  std::vector<std::vector<std::uint32_t>> mask_bits_;  // one a thread of the pool
 
   struct Counters {
-    std::atomic<std::int64_t> running{0}, waiting{0}, used_sliding{0}, used_full{0}, steps{0}, prompt_tokens{0}, generation_tokens{0},
-        cancelled{0};
+    std::atomic<std::int64_t> running{0}, waiting{0}, used_sliding{0}, used_full{0}, steps{0},
+        prompt_tokens{0}, generation_tokens{0}, cancelled{0};
   } counters_;
 
   std::thread thread_;  // last: it uses everything above

@@ -9,7 +9,8 @@ namespace {
 
 class CachedModelRunner final : public ModelRunner {
  public:
-  CachedModelRunner(Model& model, KvCache& cache, const KvCacheCost& cost) : model_(model), cache_(cache), cost_(cost) {}
+  CachedModelRunner(Model& model, KvCache& cache, const KvCacheCost& cost)
+      : model_(model), cache_(cache), cost_(cost) {}
 
   std::int64_t vocab() const override { return model_.vocab(); }
   std::int64_t hidden() const override { return model_.hidden(); }
@@ -40,14 +41,16 @@ class CachedModelRunner final : public ModelRunner {
     if (rows > logit_rows_) {
       // Powers of two: a growing batch allocates a few times, a steady one never.
       const auto room = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(rows)));
-      GEM8_TRY(logits_, model_.ops().device().allocate(static_cast<std::size_t>(room * vocab()) * sizeof(float)));
+      GEM8_TRY(logits_, model_.ops().device().allocate(static_cast<std::size_t>(room * vocab()) *
+                                                       sizeof(float)));
       logit_rows_ = room;
     }
     return model_.forward(batch, cache_, {logits_.address(), DType::kF32, rows, vocab(), vocab()});
   }
 
   void copy_logits(std::int64_t row, std::span<float> to) const override {
-    model_.ops().device().download(static_cast<const float*>(logits_.address()) + row * vocab(), std::as_writable_bytes(to));
+    model_.ops().device().download(static_cast<const float*>(logits_.address()) + row * vocab(),
+                                   std::as_writable_bytes(to));
   }
 
  private:
@@ -60,7 +63,8 @@ class CachedModelRunner final : public ModelRunner {
 
 }  // namespace
 
-std::unique_ptr<ModelRunner> make_model_runner(Model& model, KvCache& cache, const KvCacheCost& cost) {
+std::unique_ptr<ModelRunner> make_model_runner(Model& model, KvCache& cache,
+                                               const KvCacheCost& cost) {
   return std::make_unique<CachedModelRunner>(model, cache, cost);
 }
 

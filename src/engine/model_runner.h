@@ -19,8 +19,8 @@ struct CachePages {
   std::int64_t full = 0;
 };
 
-/// The engine's view of a model with its cache: sequences, pages, steps, logits. The one seam where a test puts another model.
-/// Called by one thread at a time, but for copy_logits().
+/// The engine's view of a model with its cache: sequences, pages, steps, logits. The one seam where
+/// a test puts another model. Called by one thread at a time, but for copy_logits().
 class ModelRunner {
  public:
   virtual ~ModelRunner() = default;
@@ -40,13 +40,15 @@ class ModelRunner {
   /// A copy of host rows [n, hidden] where forward() can read them. Error: kExhausted.
   virtual Result<Buffer> upload(std::span<const float> rows) = 0;
 
-  /// One step; afterwards the batch's logit rows can be read until the next. Errors leave everything as it was.
+  /// One step; afterwards the batch's logit rows can be read until the next. Errors leave
+  /// everything as it was.
   virtual Status forward(const Batch& batch) = 0;
   /// `to` [vocab] := logit row i of the last step. May be called by several threads at a time.
   virtual void copy_logits(std::int64_t row, std::span<float> to) const = 0;
 };
 
 /// The real one. `model` and `cache` must outlive it.
-std::unique_ptr<ModelRunner> make_model_runner(Model& model, KvCache& cache, const KvCacheCost& cost);
+std::unique_ptr<ModelRunner> make_model_runner(Model& model, KvCache& cache,
+                                               const KvCacheCost& cost);
 
 }  // namespace gem8

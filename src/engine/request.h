@@ -19,10 +19,10 @@ using Clock = std::chrono::steady_clock;
 
 /// What an image (or other medium) puts in the place of placeholder tokens of the prompt.
 struct SoftTokenBlock {
-  std::int64_t position = 0;     ///< in the prompt, of the first replaced token
+  std::int64_t position = 0;  ///< in the prompt, of the first replaced token
   std::int64_t n_tokens = 0;
-  std::vector<float> rows;       ///< [n_tokens, hidden], not multiplied by sqrt(hidden)
-  std::string content_hash;      ///< of the medium: equal content, equal hash
+  std::vector<float> rows;   ///< [n_tokens, hidden], not multiplied by sqrt(hidden)
+  std::string content_hash;  ///< of the medium: equal content, equal hash
 };
 
 /// A request for one answer.
@@ -30,13 +30,14 @@ struct EngineRequest {
   std::vector<TokenId> prompt;  ///< not empty
   std::vector<SoftTokenBlock> soft_tokens;
   SamplingParams sampling;
-  std::vector<TokenId> stop_token_ids;         ///< besides the model's own end tokens
-  bool ignore_eos = false;                     ///< the model's own end tokens do not stop; stop_token_ids do
-  std::optional<std::int64_t> max_tokens;      ///< >= 1; absent: what the context has room for
-  std::int64_t min_tokens = 0;                 ///< end and stop tokens are not chosen before
-  std::unique_ptr<TokenMask> mask;             ///< constrained decoding; null: none
-  /// Called on the engine thread when events wait and the reader has said (RequestHandle::receive() found none) that it waits for
-  /// them. Must not block. May be called once more after the handle is gone.
+  std::vector<TokenId> stop_token_ids;  ///< besides the model's own end tokens
+  bool ignore_eos = false;  ///< the model's own end tokens do not stop; stop_token_ids do
+  std::optional<std::int64_t> max_tokens;  ///< >= 1; absent: what the context has room for
+  std::int64_t min_tokens = 0;             ///< end and stop tokens are not chosen before
+  std::unique_ptr<TokenMask> mask;         ///< constrained decoding; null: none
+  /// Called on the engine thread when events wait and the reader has said (RequestHandle::receive()
+  /// found none) that it waits for them. Must not block. May be called once more after the handle
+  /// is gone.
   std::function<void()> on_ready;
 };
 
@@ -50,19 +51,21 @@ enum class FinishReason {
 /// When a request passed its stations; zero where it did not.
 struct RequestTimes {
   Clock::time_point queued;
-  Clock::time_point scheduled;    ///< first step with a part of it
+  Clock::time_point scheduled;  ///< first step with a part of it
   Clock::time_point first_token;
   Clock::time_point last_token;
 };
 
 struct Finish {
   FinishReason reason = FinishReason::kStop;
-  std::optional<TokenId> stop_token;  ///< the token that stopped it, unless it is the model's primary end token
-  Error error;                        ///< of kError
+  std::optional<TokenId>
+      stop_token;  ///< the token that stopped it, unless it is the model's primary end token
+  Error error;     ///< of kError
   RequestTimes times;
 };
 
-/// A sampled token, or the end of the request, or both: the last token's event carries the end. The stop token is reported too.
+/// A sampled token, or the end of the request, or both: the last token's event carries the end. The
+/// stop token is reported too.
 struct TokenEvent {
   std::optional<SampledToken> token;
   std::vector<TokenLogprob> top;  ///< the n_logprobs best, when asked for

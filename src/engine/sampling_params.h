@@ -16,17 +16,18 @@ struct LogitBias {
 
 /// How the next token is chosen. The neutral values below change nothing.
 struct SamplingParams {
-  float temperature = 1.0f;  ///< 0 to 2; below 1e-5 greedy, otherwise at least 0.01
-  float top_p = 1.0f;        ///< (0, 1]
-  float min_p = 0.0f;        ///< 0 to 1
-  std::int64_t top_k = 0;    ///< 0 and -1: off
+  float temperature = 1.0f;         ///< 0 to 2; below 1e-5 greedy, otherwise at least 0.01
+  float top_p = 1.0f;               ///< (0, 1]
+  float min_p = 0.0f;               ///< 0 to 1
+  std::int64_t top_k = 0;           ///< 0 and -1: off
   float presence_penalty = 0.0f;    ///< -2 to 2
   float frequency_penalty = 0.0f;   ///< -2 to 2
   float repetition_penalty = 1.0f;  ///< > 0
   std::uint64_t seed = 0;
   std::vector<LogitBias> logit_bias;
   std::vector<TokenId> allowed_token_ids;  ///< empty: all
-  /// Log-probabilities of the sampled token and of this many best ones. Absent: none, and nothing is computed.
+  /// Log-probabilities of the sampled token and of this many best ones. Absent: none, and nothing
+  /// is computed.
   std::optional<std::int32_t> n_logprobs;
 
   bool greedy() const { return temperature < 1e-5f; }

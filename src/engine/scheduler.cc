@@ -14,7 +14,8 @@ std::int64_t extra_pages(std::int64_t n_tokens) {
 
 std::int64_t largest_unsplit(const Sequence& sequence) {
   std::int64_t largest = 1;
-  for (const UnsplitRange& range : sequence.unsplit) largest = std::max(largest, range.end - range.begin);
+  for (const UnsplitRange& range : sequence.unsplit)
+    largest = std::max(largest, range.end - range.begin);
   return largest;
 }
 
@@ -25,9 +26,12 @@ Scheduler::Scheduler(const SchedulerLimits& limits) : limits_(limits) {
   plan_.reserve(static_cast<std::size_t>(limits.max_num_seqs));
 }
 
-void Scheduler::enqueue(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
+void Scheduler::enqueue(std::unique_ptr<Sequence> sequence) {
+  waiting_.push_back(std::move(sequence));
+}
 
-/// The reservation must fit, and with company also a full chunk on top, so that prompts do not crawl.
+/// The reservation must fit, and with company also a full chunk on top, so that prompts do not
+/// crawl.
 bool Scheduler::fits(const Sequence& sequence) const {
   const std::int64_t chunk = running_.empty() ? 0 : extra_pages(limits_.max_num_batched_tokens);
   return reserved_.full + sequence.reserved.full <= limits_.total_pages.full &&
@@ -35,7 +39,8 @@ bool Scheduler::fits(const Sequence& sequence) const {
 }
 
 /// How many of the missing tokens go into a step with this much room; 0: none this time.
-std::int64_t Scheduler::chunk_of(const Sequence& sequence, std::int64_t budget, std::int64_t spare_pages) const {
+std::int64_t Scheduler::chunk_of(const Sequence& sequence, std::int64_t budget,
+                                 std::int64_t spare_pages) const {
   // The reservation covers one image (or one token) in flight; spare pages cover the rest.
   const std::int64_t covered = largest_unsplit(sequence) + spare_pages * KvLayer::kPageTokens;
   const std::int64_t room = std::min({sequence.n_missing(), budget, covered});
@@ -58,7 +63,8 @@ std::span<const PlannedChunk> Scheduler::plan() {
   };
 
   for (const auto& sequence : running_) {
-    if (budget > 0 && sequence->n_missing() == 1 && sequence->channel->has_room()) add(*sequence, 1);
+    if (budget > 0 && sequence->n_missing() == 1 && sequence->channel->has_room())
+      add(*sequence, 1);
   }
   for (const auto& sequence : running_) {
     if (budget <= 0) break;
@@ -66,12 +72,14 @@ std::span<const PlannedChunk> Scheduler::plan() {
     const std::int64_t n_tokens = chunk_of(*sequence, budget, spare);
     if (n_tokens > 0) add(*sequence, n_tokens);
   }
-  while (budget > 0 && !waiting_.empty() && running_.size() < static_cast<std::size_t>(limits_.max_num_seqs)) {
+  while (budget > 0 && !waiting_.empty() &&
+         running_.size() < static_cast<std::size_t>(limits_.max_num_seqs)) {
     Sequence& next = *waiting_.front();
     if (!fits(next)) break;
     const std::int64_t left = spare - next.reserved.sliding;
     const std::int64_t n_tokens = chunk_of(next, budget, std::max<std::int64_t>(0, left));
-    if (n_tokens == 0) break;  // an image larger than what this step has left: first in the next one
+    if (n_tokens == 0)
+      break;  // an image larger than what this step has left: first in the next one
     reserved_.sliding += next.reserved.sliding;
     reserved_.full += next.reserved.full;
     spare = std::max<std::int64_t>(0, left);
@@ -84,7 +92,9 @@ std::span<const PlannedChunk> Scheduler::plan() {
 }
 
 std::unique_ptr<Sequence> Scheduler::remove(Sequence* sequence) {
-  const auto is_it = [sequence](const std::unique_ptr<Sequence>& other) { return other.get() == sequence; };
+  const auto is_it = [sequence](const std::unique_ptr<Sequence>& other) {
+    return other.get() == sequence;
+  };
   std::unique_ptr<Sequence> removed;
   if (sequence->admitted) {
     const auto found = std::find_if(running_.begin(), running_.end(), is_it);

@@ -12,7 +12,8 @@
 
 namespace gem8 {
 
-/// Prompt positions [begin, end) that one step must take whole: the soft tokens of an image see each other in both directions.
+/// Prompt positions [begin, end) that one step must take whole: the soft tokens of an image see
+/// each other in both directions.
 struct UnsplitRange {
   std::int64_t begin = 0;
   std::int64_t end = 0;
@@ -29,10 +30,10 @@ struct Sequence {
   std::vector<TokenLogprob> top;  ///< scratch
   std::vector<Buffer> soft_rows;  ///< of request.soft_tokens, on the device, while admitted
   RequestTimes times;
-  CachePages reserved;            ///< what it holds at most between steps
+  CachePages reserved;  ///< what it holds at most between steps
   std::int64_t n_prompt = 0;
-  std::int64_t n_computed = 0;    ///< positions whose keys and values are in the cache
-  std::int64_t max_tokens = 0;    ///< of output
+  std::int64_t n_computed = 0;  ///< positions whose keys and values are in the cache
+  std::int64_t max_tokens = 0;  ///< of output
   CacheSeq seq{};
   bool admitted = false;
 
@@ -53,19 +54,21 @@ struct PlannedChunk {
   bool wants_logits = false;  ///< it ends at the last token
 };
 
-/// Who is in the next step, with how many tokens. First come, first served; decoding sequences before prompts; a prompt is taken in
-/// chunks of what the step has room for.
+/// Who is in the next step, with how many tokens. First come, first served; decoding sequences
+/// before prompts; a prompt is taken in chunks of what the step has room for.
 ///
-/// A sequence is admitted when the pages it can ever need between steps (prompt and max_tokens) fit beside those of all admitted ones,
-/// so a running sequence never runs out. The pages a prompt chunk needs above that for the length of a step come out of what is
-/// not reserved; a chunk is cut to what is there. Knows no model and no thread.
+/// A sequence is admitted when the pages it can ever need between steps (prompt and max_tokens) fit
+/// beside those of all admitted ones, so a running sequence never runs out. The pages a prompt
+/// chunk needs above that for the length of a step come out of what is not reserved; a chunk is cut
+/// to what is there. Knows no model and no thread.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerLimits& limits);
 
   void enqueue(std::unique_ptr<Sequence> sequence);
 
-  /// Plans a step; admits what fits. Newly admitted ones are in the plan with n_computed == 0. Empty: nothing can run now.
+  /// Plans a step; admits what fits. Newly admitted ones are in the plan with n_computed == 0.
+  /// Empty: nothing can run now.
   std::span<const PlannedChunk> plan();
 
   /// Takes a sequence out, waiting or admitted, and gives its reservation back.
@@ -75,7 +78,8 @@ class Scheduler {
   const std::deque<std::unique_ptr<Sequence>>& waiting() const { return waiting_; }
 
  private:
-  std::int64_t chunk_of(const Sequence& sequence, std::int64_t budget, std::int64_t spare_pages) const;
+  std::int64_t chunk_of(const Sequence& sequence, std::int64_t budget,
+                        std::int64_t spare_pages) const;
   bool fits(const Sequence& sequence) const;
 
   SchedulerLimits limits_;
