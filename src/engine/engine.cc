@@ -233,7 +233,7 @@ void Engine::run() {
     if (!stepped) signal_->wait();
   }
   take_inbox();
-  finish_all(FinishReason::kAbort, {});
+  finish_all(EndReason::kAbort, {});
   publish_stats();
 }
 
@@ -242,7 +242,7 @@ void Engine::take_inbox() {
   for (auto& sequence : arrivals_) {
     if (dead_) {
       sequence->channel->push({}, {},
-                              Finish{.reason = FinishReason::kError,
+                              Finish{.reason = EndReason::kError,
                                      .error = {Code::kInternal, "the engine has stopped", {}}});
       in_flight_.fetch_sub(1);
     } else {
@@ -288,7 +288,7 @@ bool Engine::step() {
     if (chunk.sequence->times.scheduled != Clock::time_point{}) continue;
     if (Status status = admit(*chunk.sequence); !status) {
       chunk.sequence->times.scheduled = {};
-      finish(chunk.sequence, Finish{.reason = FinishReason::kError, .error = status.error()});
+      finish(chunk.sequence, Finish{.reason = EndReason::kError, .error = status.error()});
       return true;  // plan again without it
     }
   }
@@ -302,7 +302,7 @@ bool Engine::step() {
     } else {
       log_warning("engine: step failed: {}", status.error().text());
       dead_ = true;
-      finish_all(FinishReason::kError, status.error());
+      finish_all(EndReason::kError, status.error());
     }
     return true;
   }
@@ -355,7 +355,7 @@ void Engine::forward_one_by_one(std::span<const PlannedChunk> plan) {
       sample({&chunk, 1});
     } else {
       log_warning("engine: request failed: {}", status.error().text());
-      finish(chunk.sequence, Finish{.reason = FinishReason::kError, .error = status.error()});
+      finish(chunk.sequence, Finish{.reason = EndReason::kError, .error = status.error()});
     }
   }
 }
@@ -395,7 +395,7 @@ void Engine::sample(std::span<const PlannedChunk> plan) {
     Sequence& sequence = *sampled.sequence;
     if (!sampled.token) {
       finish(&sequence,
-             Finish{.reason = FinishReason::kError,
+             Finish{.reason = EndReason::kError,
                     .error = {Code::kInternal,
                               "no token is left to choose: every logit is minus infinity or NaN",
                               {}}});
@@ -423,10 +423,10 @@ std::optional<Finish> Engine::finish_of(const Sequence& sequence, TokenId token)
   const EndTokens& ends = options_.end_tokens;
   const EngineRequest& request = sequence.request;
   // min_tokens needs no look here: the sampler was not allowed to choose these before.
-  if (token == ends.primary && !request.ignore_eos) return Finish{.reason = FinishReason::kStop};
+  if (token == ends.primary && !request.ignore_eos) return Finish{.reason = EndReason::kStop};
   if (contains(sequence.stop_ids, token))
-    return Finish{.reason = FinishReason::kStop, .stop_token = token};
-  if (sequence.n_output() >= sequence.max_tokens) return Finish{.reason = FinishReason::kLength};
+    return Finish{.reason = EndReason::kStop, .stop_token = token};
+  if (sequence.n_output() >= sequence.max_tokens) return Finish{.reason = EndReason::kLength};
   return std::nullopt;
 }
 
@@ -441,7 +441,7 @@ void Engine::finish(Sequence* sequence, std::optional<Finish> end) {
   in_flight_.fetch_sub(1);
 }
 
-void Engine::finish_all(FinishReason reason, const Error& error) {
+void Engine::finish_all(EndReason reason, const Error& error) {
   while (!scheduler_.running().empty())
     finish(scheduler_.running().back().get(), Finish{.reason = reason, .error = error});
   while (!scheduler_.waiting().empty())

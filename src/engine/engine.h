@@ -104,7 +104,7 @@ class Engine {
   void sample(std::span<const PlannedChunk> plan);
   std::optional<Finish> finish_of(const Sequence& sequence, TokenId token) const;
   void finish(Sequence* sequence, std::optional<Finish> finish);
-  void finish_all(FinishReason reason, const Error& error);
+  void finish_all(EndReason reason, const Error& error);
   void publish_stats();
 
   ModelRunner& runner_;

@@ -120,7 +120,7 @@ TEST_F(EngineTest, AnswersWithMaxTokensTokens) {
   start();
   const Answer answer = ask(greedy(prompt_of(5), 7));
   EXPECT_EQ(answer.tokens.size(), 7u);
-  EXPECT_EQ(answer.finish.reason, FinishReason::kLength);
+  EXPECT_EQ(answer.finish.reason, EndReason::kLength);
   EXPECT_LE(answer.finish.times.queued, answer.finish.times.scheduled);
   EXPECT_LE(answer.finish.times.first_token, answer.finish.times.last_token);
   EXPECT_TRUE(eventually([&] { return runner.n_open() == 0; }));
@@ -132,7 +132,7 @@ TEST_F(EngineTest, TheContextEndsAnAnswerToo) {
   EngineRequest open_ended{.prompt = prompt_of(100), .sampling = {.temperature = 0.0f}};
   const Answer answer = ask(std::move(open_ended));
   EXPECT_EQ(answer.tokens.size(), 28u);
-  EXPECT_EQ(answer.finish.reason, FinishReason::kLength);
+  EXPECT_EQ(answer.finish.reason, EndReason::kLength);
 }
 
 TEST_F(EngineTest, CompanyAndChunksChangeNothing) {
@@ -191,7 +191,7 @@ TEST_F(EngineTest, EndAndStopTokens) {
   start();
   Answer answer = ask(greedy(prompt_of(3), 20));
   EXPECT_EQ(answer.tokens, ids({40, 40, 40, 40, 62}));
-  EXPECT_EQ(answer.finish.reason, FinishReason::kStop);
+  EXPECT_EQ(answer.finish.reason, EndReason::kStop);
   EXPECT_EQ(answer.finish.stop_token, TokenId{62});
 
   EngineRequest request = greedy(prompt_of(3), 20);
@@ -382,9 +382,9 @@ TEST_F(EngineTest, ARequestTheModelRefusesFailsAlone) {
   gate.set(true);
   EXPECT_EQ(collect(good).tokens.size(), 5u);
   const Answer answer = collect(bad);
-  EXPECT_EQ(answer.finish.reason, FinishReason::kError);
+  EXPECT_EQ(answer.finish.reason, EndReason::kError);
   EXPECT_EQ(answer.finish.error.code, Code::kInvalidArgument);
-  EXPECT_EQ(collect(other).finish.reason, FinishReason::kLength);
+  EXPECT_EQ(collect(other).finish.reason, EndReason::kLength);
   EXPECT_FALSE(engine->stats().dead);
 }
 
@@ -392,7 +392,7 @@ TEST_F(EngineTest, AFailedDeviceEndsEverything) {
   runner.fault = [](const Batch&) -> Status { return fail(Code::kInternal, "the device is gone"); };
   start();
   RequestHandle handle = *engine->submit(greedy(prompt_of(4), 5));
-  EXPECT_EQ(collect(handle).finish.reason, FinishReason::kError);
+  EXPECT_EQ(collect(handle).finish.reason, EndReason::kError);
   EXPECT_TRUE(eventually([&] { return engine->stats().dead; }));
   EXPECT_EQ(engine->submit(greedy(prompt_of(4), 5)).error().code, Code::kInternal);
 }
@@ -403,7 +403,7 @@ TEST_F(EngineTest, NoTokenLeftIsAnErrorOfThatRequest) {
   };
   start();
   const Answer answer = ask(greedy(prompt_of(4), 5));
-  EXPECT_EQ(answer.finish.reason, FinishReason::kError);
+  EXPECT_EQ(answer.finish.reason, EndReason::kError);
   EXPECT_EQ(answer.tokens.size(), 2u);
   EXPECT_EQ(ask(greedy(prompt_of(10), 5)).tokens.size(), 5u);
 }
@@ -415,8 +415,8 @@ TEST_F(EngineTest, ShuttingDownAborts) {
   EngineOptions options = small_options();
   RequestHandle handle = *engine->submit(std::move(request));
   engine.reset();
-  const FinishReason reason = collect(handle).finish.reason;
-  EXPECT_TRUE(reason == FinishReason::kAbort || reason == FinishReason::kLength);
+  const EndReason reason = collect(handle).finish.reason;
+  EXPECT_TRUE(reason == EndReason::kAbort || reason == EndReason::kLength);
 }
 
 TEST_F(EngineTest, SoftTokensReachTheModelInOneChunk) {

@@ -41,7 +41,7 @@ struct EngineRequest {
   std::function<void()> on_ready;
 };
 
-enum class FinishReason {
+enum class EndReason {
   kStop,    ///< an end or stop token
   kLength,  ///< max_tokens or the context is used up
   kAbort,   ///< the engine shut down
@@ -57,7 +57,7 @@ struct RequestTimes {
 };
 
 struct Finish {
-  FinishReason reason = FinishReason::kStop;
+  EndReason reason = EndReason::kStop;
   std::optional<TokenId>
       stop_token;  ///< the token that stopped it, unless it is the model's primary end token
   Error error;     ///< of kError
