@@ -43,6 +43,7 @@ void TokenChannel::push(std::optional<SampledToken> token, const std::vector<Tok
   const bool wake = ring_.with([&](Ring& ring) {
     GEM8_CHECK(ring.n_events < ring.slots.size());
     TokenEvent& slot = ring.slots[(ring.first + ring.n_events) % ring.slots.size()];
+    slot.time = Clock::now();
     slot.token = token;
     slot.top.assign(top.begin(), top.end());
     slot.finish = std::move(finish);

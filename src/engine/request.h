@@ -67,6 +67,7 @@ struct Finish {
 /// A sampled token, or the end of the request, or both: the last token's event carries the end. The
 /// stop token is reported too.
 struct TokenEvent {
+  Clock::time_point time;  ///< when it was sampled
   std::optional<SampledToken> token;
   std::vector<TokenLogprob> top;  ///< the n_logprobs best, when asked for
   std::optional<Finish> finish;

@@ -127,7 +127,9 @@ Status read_token_limits(const Fields& fields, Generation& generation) {
     GEM8_TRY(const std::optional<std::int64_t> limit, fields.integer(key));
     if (!limit) continue;
     if (*limit < 1) return bad_field(key, "{} must be at least 1, got {}.", key, *limit);
-    if (!generation.max_tokens) generation.max_tokens = limit;
+    if (generation.max_tokens) continue;
+    generation.max_tokens = limit;
+    generation.max_tokens_field = key;
   }
   return {};
 }

@@ -28,6 +28,7 @@ struct Generation {
   bool has_seed = false;
   std::int64_t n = 1;
   std::optional<std::int64_t> max_tokens;
+  std::string max_tokens_field = "max_tokens";  ///< the name it was sent under
   std::int64_t min_tokens = 0;
   std::vector<std::string> stop;
   std::vector<TokenId> stop_token_ids;

@@ -217,7 +217,7 @@ Json CompletionReply::body(Json choices) const {
                        {"choices", std::move(choices)}});
 }
 
-Json CompletionReply::logprobs(const std::vector<ScoredToken>& tokens, std::size_t text_offset) const {
+Json CompletionReply::logprobs(const std::vector<ScoredToken>& tokens, std::size_t& text_offset) const {
   if (!options_.n_logprobs || tokens.empty()) return {};
   Json offsets = Json::array();
   Json values = Json::array();
@@ -247,9 +247,10 @@ Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage
   Json list = Json::array();
   for (std::size_t i = 0; i < choices.size(); ++i) {
     const WholeChoice& choice = choices[i];
+    std::size_t text_offset = 0;
     list.push_back(Json::object({{"index", i},
                                  {"text", choice.content},
-                                 {"logprobs", logprobs(choice.tokens, 0)},
+                                 {"logprobs", logprobs(choice.tokens, text_offset)},
                                  {"finish_reason", choice.end.finish_reason},
                                  {"stop_reason", choice.end.stop_reason},
                                  {"token_ids", options_.token_ids ? ids_body(choice.tokens) : Json()},
@@ -265,7 +266,7 @@ Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage
   return result;
 }
 
-std::string CompletionReply::delta_chunk(std::size_t index, const ChoiceDelta& delta, std::size_t text_offset,
+std::string CompletionReply::delta_chunk(std::size_t index, const ChoiceDelta& delta, std::size_t& text_offset,
                                          const std::optional<Usage>& usage) const {
   Json scores = logprobs(delta.tokens, text_offset);
   Json ids = options_.token_ids ? ids_body(delta.tokens) : Json();

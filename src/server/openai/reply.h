@@ -89,11 +89,12 @@ class CompletionReply {
       : tokenizer_(tokenizer), head_(std::move(head)), options_(options) {}
 
   Json whole(const std::vector<WholeChoice>& choices, const Usage& usage) const;
-  std::string delta_chunk(std::size_t index, const ChoiceDelta& delta, std::size_t text_offset, const std::optional<Usage>& usage) const;
+  /// Empty when the delta says nothing. `text_offset` counts the characters of the choice's tokens so far.
+  std::string delta_chunk(std::size_t index, const ChoiceDelta& delta, std::size_t& text_offset, const std::optional<Usage>& usage) const;
   std::string usage_chunk(const Usage& usage) const;
 
-  /// `text_offset`: characters of the answer before the first of the tokens.
-  Json logprobs(const std::vector<ScoredToken>& tokens, std::size_t text_offset) const;
+  /// `text_offset`: characters of the answer before the first of the tokens, and then behind the last.
+  Json logprobs(const std::vector<ScoredToken>& tokens, std::size_t& text_offset) const;
 
  private:
   Json body(Json choices) const;

@@ -1,0 +1,91 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "server/app/media_loader.h"
+#include "server/app/metrics.h"
+#include "server/app/served_model.h"
+#include "server/http/exchange.h"
+#include "server/openai/error.h"
+
+namespace gem8::app {
+
+struct ApiOptions {
+  std::string version;                       ///< of GET /version
+  std::vector<std::string> api_keys;         ///< empty: no key is needed
+  std::vector<std::string> allowed_origins;  ///< "*" or origins that browsers may call from
+  std::string root_path;                     ///< a prefix that a proxy may have left on
+  Json default_template_kwargs;              ///< null or an object
+  int sse_keep_alive_seconds = 15;
+  bool force_include_usage = false;
+};
+
+/// Where the routes get what is not in the request. Tests put their own.
+struct Ambient {
+  std::function<std::int64_t()> unix_seconds;
+  std::function<std::uint64_t()> random;  ///< called from any thread
+};
+
+/// The routes: requests to the engine and back.
+class Api {
+ public:
+  /// Everything referred to outlives this; `media` may be null.
+  Api(Engine& engine, ServedModel model, MediaLoader* media, ApiOptions options, Ambient ambient);
+
+  /// Answers any request; the handler for http::Server.
+  http::Task<void> handle(http::Exchange& exchange);
+
+  /// The body of errors that the transport finds.
+  static http::Response transport_error(int status, std::string message);
+
+ private:
+  struct Call;
+  using Route = http::Task<void> (Api::*)(Call& call);
+  struct RouteEntry;
+  static const RouteEntry* find_route(std::string_view path);
+
+  http::Task<void> health(Call& call);
+  http::Task<void> version(Call& call);
+  http::Task<void> models(Call& call);
+  http::Task<void> one_model(Call& call);
+  http::Task<void> load(Call& call);
+  http::Task<void> metrics(Call& call);
+  http::Task<void> tokenize(Call& call);
+  http::Task<void> detokenize(Call& call);
+  http::Task<void> chat_completions(Call& call);
+  http::Task<void> completions(Call& call);
+
+  struct Answers;
+  class Writer;
+  class ChatWriter;
+  class CompletionWriter;
+  /// Submits n requests for each prompt, reads their events to the end and writes the reply, whole or as a stream.
+  http::Task<void> answer(Call& call, Answers answers, Writer& writer);
+
+  http::Task<void> send(Call& call, int status, Json body);
+  http::Task<void> fail(Call& call, const openai::ApiError& error);
+  http::Task<void> fail(Call& call, const Error& error);
+  http::Headers common_headers(const Call& call) const;
+  bool authorized(const http::Request& request) const;
+  bool allows_origin(std::string_view origin) const;
+  Status check_model(const std::string& name) const;
+  std::vector<TokenId> encode_plain(const std::string& text, bool add_bos) const;
+  std::string new_id();
+  std::string fingerprint() const;
+  Json model_body(const std::string& name) const;
+
+  Engine& engine_;
+  ServedModel model_;
+  MediaLoader* media_;
+  ApiOptions options_;
+  Ambient ambient_;
+  Metrics metrics_;
+  std::int64_t created_;
+  std::atomic<std::int64_t> load_{0};
+};
+
+}  // namespace gem8::app

@@ -1,0 +1,98 @@
+#include "server/app/answer.h"
+
+namespace gem8::app {
+
+class Api::ChatWriter final : public Api::Writer {
+ public:
+  ChatWriter(openai::ChatReply reply, bool fingerprint_at_end, Json prompt_ids)
+      : reply_(std::move(reply)), fingerprint_at_end_(fingerprint_at_end), prompt_ids_(std::move(prompt_ids)) {}
+
+  std::string begin(std::size_t index, const std::optional<openai::Usage>& usage) override { return reply_.role_chunk(index, usage); }
+  std::string delta(std::size_t index, const openai::ChoiceDelta& delta, const std::optional<openai::Usage>& usage) override {
+    return reply_.delta_chunks(index, delta, usage, fingerprint_at_end_);
+  }
+  std::string usage(const openai::Usage& usage) override { return reply_.usage_chunk(usage); }
+  Json whole(std::vector<openai::WholeChoice> choices, const openai::Usage& usage) override {
+    return reply_.whole(choices, usage, prompt_ids_);
+  }
+  bool counts_reasoning() const override { return true; }
+
+ private:
+  openai::ChatReply reply_;
+  bool fingerprint_at_end_;
+  Json prompt_ids_;
+};
+
+http::Task<void> Api::chat_completions(Call& call) {
+  Result<openai::ChatRequest> parsed = openai::parse_chat_request(call.request().body, model_.defaults);
+  if (parsed) {
+    if (Status known = check_model(parsed->model); !known) parsed = std::unexpected(known.error());
+  }
+  if (parsed && !parsed->images.empty() && media_ == nullptr) {
+    parsed = std::unexpected(Error{Code::kUnsupported,
+                                   fmt::format("messages[{}].content[{}]: image_url is not supported yet; supported is text",
+                                               parsed->images.front().message, parsed->images.front().part),
+                                   "messages"});
+  }
+  if (!parsed) {
+    co_await fail(call, parsed.error());
+    co_return;
+  }
+  openai::ChatRequest request = *std::move(parsed);
+  if (options_.default_template_kwargs.is_object()) {
+    Json kwargs = options_.default_template_kwargs;
+    for (JsonMember& member : request.template_kwargs.as_object()) kwargs.set(member.key, std::move(member.value));
+    request.template_kwargs = std::move(kwargs);
+  }
+  if (!request.generation.max_tokens) request.generation.max_tokens = model_.defaults.max_new_tokens;
+  if (options_.force_include_usage) request.generation.include_usage = true;
+
+  Result<std::vector<TokenId>> prompt = model_.render(request);
+  if (!prompt) {
+    co_await fail(call, prompt.error());
+    co_return;
+  }
+  std::vector<SoftTokenBlock> soft_tokens;
+  if (!request.images.empty()) {
+    Result<std::vector<SoftTokenBlock>> loaded = co_await media_->load(request.images, *prompt);
+    if (!loaded) {
+      co_await fail(call, loaded.error());
+      co_return;
+    }
+    soft_tokens = *std::move(loaded);
+  }
+
+  ParserOptions parser;
+  parser.prompt_tail = *prompt;
+  parser.tools = request.tools;
+  parser.drop_calls = request.tool_choice == openai::ToolChoice::kNone;
+  Json prompt_ids;
+  if (request.generation.return_token_ids) {
+    prompt_ids = Json::array();
+    for (const TokenId id : *prompt) prompt_ids.push_back(value_of(id));
+  }
+
+  const openai::Generation& generation = request.generation;
+  openai::ReplyHead head{.id = "chatcmpl-" + (request.request_id.empty() ? call.request_id : request.request_id),
+                         .created = ambient_.unix_seconds(),
+                         .model = model_.names.front(),
+                         .fingerprint = fingerprint()};
+  if (!call.request().header("x-request-id").empty()) head.id = "chatcmpl-" + call.request_id;
+  const openai::ReplyOptions reply_options{.token_ids = generation.return_token_ids,
+                                           .tokens_as_ids = generation.tokens_as_ids,
+                                           .n_logprobs = generation.sampling.n_logprobs};
+  Answers answers;
+  answers.id = head.id;
+  ChatWriter writer(openai::ChatReply(*model_.tokenizer, std::move(head), reply_options), !generation.include_usage,
+                    std::move(prompt_ids));
+  answers.prompts.push_back(*std::move(prompt));
+  answers.soft_tokens = std::move(soft_tokens);
+  answers.choice.parser = std::move(parser);
+  answers.choice.parallel_tool_calls = request.parallel_tool_calls;
+  answers.choice.include_reasoning = request.include_reasoning;
+  answers.choice.new_call_id = [this] { return "chatcmpl-tool-" + new_id(); };
+  answers.generation = std::move(request.generation);
+  co_await answer(call, std::move(answers), writer);
+}
+
+}  // namespace gem8::app

@@ -1,0 +1,82 @@
+#include "server/app/answer.h"
+#include "server/openai/completion_request.h"
+
+namespace gem8::app {
+
+class Api::CompletionWriter final : public Api::Writer {
+ public:
+  /// `echoes`: the text that each choice begins with; empty without echo.
+  CompletionWriter(openai::CompletionReply reply, std::vector<std::string> echoes, std::size_t n_choices)
+      : reply_(std::move(reply)), echoes_(std::move(echoes)), offsets_(n_choices) {}
+
+  std::string begin(std::size_t index, const std::optional<openai::Usage>& usage) override {
+    if (echoes_.empty()) return {};
+    openai::ChoiceDelta echo;
+    echo.content = echoes_[index];
+    return reply_.delta_chunk(index, echo, offsets_[index], usage);
+  }
+  std::string delta(std::size_t index, const openai::ChoiceDelta& delta, const std::optional<openai::Usage>& usage) override {
+    return reply_.delta_chunk(index, delta, offsets_[index], usage);
+  }
+  std::string usage(const openai::Usage& usage) override { return reply_.usage_chunk(usage); }
+  Json whole(std::vector<openai::WholeChoice> choices, const openai::Usage& usage) override {
+    for (std::size_t i = 0; i < echoes_.size(); ++i) choices[i].content.insert(0, echoes_[i]);
+    return reply_.whole(choices, usage);
+  }
+  bool counts_reasoning() const override { return false; }
+
+ private:
+  openai::CompletionReply reply_;
+  std::vector<std::string> echoes_;
+  std::vector<std::size_t> offsets_;
+};
+
+http::Task<void> Api::completions(Call& call) {
+  Result<openai::CompletionRequest> parsed = openai::parse_completion_request(call.request().body, model_.defaults);
+  if (parsed) {
+    if (Status known = check_model(parsed->model); !known) parsed = std::unexpected(known.error());
+  }
+  if (parsed && *parsed->generation.max_tokens == 0) {
+    parsed = std::unexpected(Error{Code::kUnsupported, "max_tokens 0 is not supported yet: ask for 1", "max_tokens"});
+  }
+  if (!parsed) {
+    co_await fail(call, parsed.error());
+    co_return;
+  }
+  openai::CompletionRequest request = *std::move(parsed);
+  if (options_.force_include_usage) request.generation.include_usage = true;
+
+  Answers answers;
+  std::vector<std::string> echoes;
+  for (openai::Prompt& prompt : request.prompts) {
+    std::vector<TokenId> ids;
+    if (const auto* text = std::get_if<std::string>(&prompt)) {
+      ids = encode_plain(*text, request.add_special_tokens);
+    } else {
+      ids = std::move(std::get<std::vector<TokenId>>(prompt));
+    }
+    if (request.echo) {
+      const auto* text = std::get_if<std::string>(&prompt);
+      const std::string echo = text != nullptr ? *text : model_.tokenizer->decode(ids);
+      for (std::int64_t i = 0; i < request.generation.n; ++i) echoes.push_back(echo);
+    }
+    answers.prompts.push_back(std::move(ids));
+  }
+
+  const openai::Generation& generation = request.generation;
+  openai::ReplyHead head{.id = "cmpl-" + (request.request_id.empty() ? call.request_id : request.request_id),
+                         .created = ambient_.unix_seconds(),
+                         .model = model_.names.front(),
+                         .fingerprint = fingerprint()};
+  if (!call.request().header("x-request-id").empty()) head.id = "cmpl-" + call.request_id;
+  const openai::ReplyOptions reply_options{.token_ids = generation.return_token_ids,
+                                           .tokens_as_ids = generation.tokens_as_ids,
+                                           .n_logprobs = generation.sampling.n_logprobs};
+  answers.id = head.id;
+  CompletionWriter writer(openai::CompletionReply(*model_.tokenizer, std::move(head), reply_options), std::move(echoes),
+                          answers.prompts.size() * static_cast<std::size_t>(generation.n));
+  answers.generation = std::move(request.generation);
+  co_await answer(call, std::move(answers), writer);
+}
+
+}  // namespace gem8::app
