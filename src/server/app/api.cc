@@ -68,10 +68,10 @@ const Api::RouteEntry* Api::find_route(std::string_view path) {
   return nullptr;
 }
 
-Api::Api(Engine& engine, ServedModel model, MediaLoader* media, ApiOptions options, Ambient ambient)
+Api::Api(Engine& engine, ServedModel model, ImageLoader* images, ApiOptions options, Ambient ambient)
     : engine_(engine),
       model_(std::move(model)),
-      media_(media),
+      images_(images),
       options_(std::move(options)),
       ambient_(std::move(ambient)),
       metrics_(model_.names.front(), model_.max_model_len),

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/engine.h"
-#include "server/app/media_loader.h"
+#include "server/app/image_loader.h"
 #include "server/app/metrics.h"
 #include "server/app/served_model.h"
 #include "server/http/exchange.h"
@@ -33,8 +33,8 @@ struct Ambient {
 /// The routes: requests to the engine and back.
 class Api {
  public:
-  /// Everything referred to outlives this; `media` may be null.
-  Api(Engine& engine, ServedModel model, MediaLoader* media, ApiOptions options, Ambient ambient);
+  /// Everything referred to outlives this; `images` may be null.
+  Api(Engine& engine, ServedModel model, ImageLoader* images, ApiOptions options, Ambient ambient);
 
   /// Answers any request; the handler for http::Server.
   http::Task<void> handle(http::Exchange& exchange);
@@ -80,7 +80,7 @@ class Api {
 
   Engine& engine_;
   ServedModel model_;
-  MediaLoader* media_;
+  ImageLoader* images_;
   ApiOptions options_;
   Ambient ambient_;
   Metrics metrics_;

@@ -28,7 +28,7 @@ http::Task<void> Api::chat_completions(Call& call) {
   if (parsed) {
     if (Status known = check_model(parsed->model); !known) parsed = std::unexpected(known.error());
   }
-  if (parsed && !parsed->images.empty() && media_ == nullptr) {
+  if (parsed && !parsed->images.empty() && images_ == nullptr) {
     parsed = std::unexpected(Error{Code::kUnsupported,
                                    fmt::format("messages[{}].content[{}]: image_url is not supported yet; supported is text",
                                                parsed->images.front().message, parsed->images.front().part),
@@ -54,7 +54,7 @@ http::Task<void> Api::chat_completions(Call& call) {
   }
   std::vector<SoftTokenBlock> soft_tokens;
   if (!request.images.empty()) {
-    Result<std::vector<SoftTokenBlock>> loaded = co_await media_->load(request.images, *prompt);
+    Result<std::vector<SoftTokenBlock>> loaded = co_await images_->load(request.images, *prompt);
     if (!loaded) {
       co_await fail(call, loaded.error());
       co_return;

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "foundation/json/json.h"
+#include "foundation/result.h"
+
+namespace gem8::app {
+
+/// The command line of `gem8 serve`: vLLM's flags with vLLM's meanings.
+struct ServeFlags {
+  std::string model;  ///< positional or --model
+  std::vector<std::string> served_model_names;  ///< empty: the model as given
+  std::string host = "0.0.0.0";
+  std::uint16_t port = 8000;
+  std::vector<std::string> api_keys;
+  std::vector<std::string> allowed_origins;
+  std::string root_path;
+  std::int64_t shutdown_timeout_s = 30;
+  std::int64_t sse_keep_alive_s = 15;
+  std::size_t max_header_bytes = 4u << 20;
+  std::size_t max_headers = 256;
+  bool access_log = true;
+  bool force_include_usage = false;
+  Json default_template_kwargs;  ///< null or an object
+  std::string chat_template;     ///< a file; empty: the model's
+
+  std::optional<std::int64_t> max_model_len;  ///< -1: the largest that fits
+  std::optional<double> gpu_memory_utilization;
+  std::optional<std::int64_t> kv_cache_memory_bytes;
+  std::optional<std::int64_t> max_num_batched_tokens;
+  std::optional<std::int64_t> max_num_seqs;
+  std::int64_t max_num_queued_reqs = 0;
+  std::optional<std::uint64_t> seed;
+  bool fp8_activations = false;
+  bool neutral_sampling = false;     ///< --generation-config vllm
+  std::string generation_config;     ///< a folder, or empty: the model's
+  Json override_generation_config;   ///< null or an object
+
+  /// What was accepted without effect, one line each: "flag --swap-space has no effect here: ...".
+  std::vector<std::string> notes;
+  bool help = false;
+};
+
+/// Reads the words behind `gem8 serve`. Underscores and dashes are the same, --key=value and --key value too, lists are separated by
+/// spaces, size flags take 1k, 1K, 25.6k, 2M. The last of a repeated flag wins. Errors: kInvalidArgument for an unknown flag (naming the
+/// nearest one), a missing or malformed value; kUnsupported for what vLLM does and gem8 does not, with the reason.
+Result<ServeFlags> parse_serve_flags(std::span<const std::string> words);
+
+/// The flags that do something here, for --help.
+std::string serve_flags_help();
+
+/// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other.
+std::size_t edit_distance(std::string_view a, std::string_view b);
+
+/// "1k" 1000, "1K" 1024, "25.6k" 25600, "2M", "3g"; plain integers as they are.
+std::optional<std::int64_t> parse_human_integer(std::string_view text);
+
+}  // namespace gem8::app
