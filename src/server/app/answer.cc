@@ -18,7 +18,8 @@ struct Running {
   Clock::time_point last_token;
 };
 
-openai::Usage usage_of(const std::vector<Running>& answers, std::int64_t prompt_tokens, bool reasoning) {
+openai::Usage usage_of(const std::vector<Running>& answers, std::int64_t prompt_tokens,
+                       bool reasoning) {
   openai::Usage usage{.prompt_tokens = prompt_tokens};
   if (reasoning) usage.reasoning_tokens = 0;
   for (const Running& answer : answers) {
@@ -45,7 +46,8 @@ http::Task<void> Api::answer(Call& call, Answers asked, Writer& writer) {
   const std::uint64_t seed = generation.has_seed ? generation.sampling.seed : ambient_.random();
   std::int64_t prompt_tokens = 0;
   for (const auto& prompt : asked.prompts) prompt_tokens += std::ssize(prompt);
-  if (!generation.has_seed && !generation.sampling.greedy()) log_verbose("{}: seed {}", asked.id, seed);
+  if (!generation.has_seed && !generation.sampling.greedy())
+    log_verbose("{}: seed {}", asked.id, seed);
 
   std::vector<Running> answers;
   answers.reserve(asked.prompts.size() * static_cast<std::size_t>(generation.n));
@@ -108,7 +110,8 @@ http::Task<void> Api::answer(Call& call, Answers asked, Writer& writer) {
     std::string out;
     for (std::size_t i = 0; i < answers.size() && !failed; ++i) {
       Running& answer = answers[i];
-      // Clients want the choices to appear in order: a later one waits in its channel until the earlier have begun.
+      // Clients want the choices to appear in order: a later one waits in its channel until the
+      // earlier have begun.
       if (generation.stream && i > 0 && !answers[i - 1].begun) break;
       while (!answer.ended && answer.handle.receive(event)) {
         if (event.finish && event.finish->reason == EndReason::kError) {
@@ -123,7 +126,8 @@ http::Task<void> Api::answer(Call& call, Answers asked, Writer& writer) {
           if (answer.times.first_token == Clock::time_point{}) {
             answer.times.first_token = event.time;
           } else {
-            metrics_.observe_token_gap(std::chrono::duration<double>(event.time - answer.last_token).count());
+            metrics_.observe_token_gap(
+                std::chrono::duration<double>(event.time - answer.last_token).count());
           }
           answer.last_token = event.time;
         }
@@ -145,7 +149,8 @@ http::Task<void> Api::answer(Call& call, Answers asked, Writer& writer) {
           if (generation.continuous_usage) {
             usage = openai::Usage{.prompt_tokens = std::ssize(asked.prompts[answer.prompt]),
                                   .completion_tokens = answer.choice.n_tokens()};
-            if (writer.counts_reasoning()) usage->reasoning_tokens = answer.choice.n_reasoning_tokens();
+            if (writer.counts_reasoning())
+              usage->reasoning_tokens = answer.choice.n_reasoning_tokens();
           }
           if (!answer.begun) out += writer.begin(i, usage);
           out += writer.delta(i, delta, usage);
@@ -164,30 +169,37 @@ http::Task<void> Api::answer(Call& call, Answers asked, Writer& writer) {
   }
 
   const openai::Usage usage = usage_of(answers, prompt_tokens, writer.counts_reasoning());
-  const double first_token = answers.front().times.first_token == Clock::time_point{}
-                                 ? 0.0
-                                 : std::chrono::duration<double>(answers.front().times.first_token - call.received).count();
+  const double first_token =
+      answers.front().times.first_token == Clock::time_point{}
+          ? 0.0
+          : std::chrono::duration<double>(answers.front().times.first_token - call.received)
+                .count();
   if (!sent) {
     // Dropping the handles frees slots and pages.
-    for (const Running& answer : answers) record(answer, answer.ended ? std::string_view(answer.finish_reason) : "abort");
-    log_info("Aborted request(s) {}: {} after {} tokens", asked.id, sent.error().message, usage.completion_tokens);
+    for (const Running& answer : answers)
+      record(answer, answer.ended ? std::string_view(answer.finish_reason) : "abort");
+    log_info("Aborted request(s) {}: {} after {} tokens", asked.id, sent.error().message,
+             usage.completion_tokens);
     co_return;
   }
-  for (const Running& answer : answers) record(answer, answer.ended ? std::string_view(answer.finish_reason) : "error");
+  for (const Running& answer : answers)
+    record(answer, answer.ended ? std::string_view(answer.finish_reason) : "error");
   if (failed) {
     log_info("{}: failed after {} tokens: {}", asked.id, usage.completion_tokens, failed->text());
     if (!generation.stream) {
       co_await fail(call, *failed);
       co_return;
     }
-    const std::string end = openai::sse_event(openai::error_body(openai::api_error(*failed))) + std::string(openai::kSseDone);
+    const std::string end = openai::sse_event(openai::error_body(openai::api_error(*failed))) +
+                            std::string(openai::kSseDone);
     sent = co_await call.exchange.write(end);
     if (sent) co_await call.exchange.finish();
     co_return;
   }
 
-  log_info("{}: prompt {}, cached {}, output {} tokens, first after {:.3f} s, {}", asked.id, usage.prompt_tokens, usage.cached_tokens,
-           usage.completion_tokens, first_token, answers.front().finish_reason);
+  log_info("{}: prompt {}, cached {}, output {} tokens, first after {:.3f} s, {}", asked.id,
+           usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, first_token,
+           answers.front().finish_reason);
   if (!generation.stream) {
     std::vector<openai::WholeChoice> choices;
     for (Running& answer : answers) choices.push_back(std::move(answer.whole));

@@ -24,7 +24,8 @@ class Api::Writer {
  public:
   virtual ~Writer() = default;
   virtual std::string begin(std::size_t index, const std::optional<openai::Usage>& usage) = 0;
-  virtual std::string delta(std::size_t index, const openai::ChoiceDelta& delta, const std::optional<openai::Usage>& usage) = 0;
+  virtual std::string delta(std::size_t index, const openai::ChoiceDelta& delta,
+                            const std::optional<openai::Usage>& usage) = 0;
   virtual std::string usage(const openai::Usage& usage) = 0;
   virtual Json whole(std::vector<openai::WholeChoice> choices, const openai::Usage& usage) = 0;
   virtual bool counts_reasoning() const = 0;

@@ -15,28 +15,31 @@ namespace {
 constexpr std::size_t kMaxRequestId = 256;
 
 bool starts_with_ignoring_case(std::string_view text, std::string_view prefix) {
-  return text.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), text.begin(), [](char a, char b) {
-           return a == (b >= 'A' && b <= 'Z' ? b - 'A' + 'a' : b);
-         });
+  return text.size() >= prefix.size() &&
+         std::equal(prefix.begin(), prefix.end(), text.begin(),
+                    [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b - 'A' + 'a' : b); });
 }
 
 /// Takes as long for a wrong key as for a right one.
 bool equal_in_constant_time(std::string_view a, std::string_view b) {
   unsigned difference = a.size() == b.size() ? 0 : 1;
   for (std::size_t i = 0; i < a.size(); ++i) {
-    difference |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b.empty() ? 1 : b[i % b.size()]);
+    difference |= static_cast<unsigned char>(a[i]) ^
+                  static_cast<unsigned char>(b.empty() ? 1 : b[i % b.size()]);
   }
   return difference == 0;
 }
 
 bool is_guarded(std::string_view path) {
-  return path.starts_with("/v1") || path == "/tokenize" || path == "/detokenize" || path == "/invocations";
+  return path.starts_with("/v1") || path == "/tokenize" || path == "/detokenize" ||
+         path == "/invocations";
 }
 
 bool is_json_type(std::string_view content_type) {
   const std::string_view type = content_type.substr(0, content_type.find(';'));
   const std::size_t end = type.find_last_not_of(" \t");
-  return end != std::string_view::npos && end + 1 == 16 && starts_with_ignoring_case(type, "application/json");
+  return end != std::string_view::npos && end + 1 == 16 &&
+         starts_with_ignoring_case(type, "application/json");
 }
 
 }  // namespace
@@ -63,12 +66,14 @@ const Api::RouteEntry* Api::find_route(std::string_view path) {
       RouteEntry{"/v1/completions", "POST", &Api::completions},
   };
   for (const RouteEntry& entry : kRoutes) {
-    if (path == entry.path || (entry.path.ends_with('/') && path.starts_with(entry.path))) return &entry;
+    if (path == entry.path || (entry.path.ends_with('/') && path.starts_with(entry.path)))
+      return &entry;
   }
   return nullptr;
 }
 
-Api::Api(Engine& engine, ServedModel model, ImageLoader* images, ApiOptions options, Ambient ambient)
+Api::Api(Engine& engine, ServedModel model, ImageLoader* images, ApiOptions options,
+         Ambient ambient)
     : engine_(engine),
       model_(std::move(model)),
       images_(images),
@@ -78,19 +83,25 @@ Api::Api(Engine& engine, ServedModel model, ImageLoader* images, ApiOptions opti
       created_(ambient_.unix_seconds()) {}
 
 http::Response Api::transport_error(int status, std::string message) {
-  return {.status = status, .body = to_text(openai::error_body(openai::api_error(status, std::move(message))))};
+  return {.status = status,
+          .body = to_text(openai::error_body(openai::api_error(status, std::move(message))))};
 }
 
 http::Task<void> Api::handle(http::Exchange& exchange) {
-  Call call{.exchange = exchange, .received = Clock::now(), .path = exchange.request().path, .request_id = {}};
+  Call call{.exchange = exchange,
+            .received = Clock::now(),
+            .path = exchange.request().path,
+            .request_id = {}};
   const http::Request& request = exchange.request();
-  if (!options_.root_path.empty() && call.path.starts_with(options_.root_path)) call.path.erase(0, options_.root_path.size());
+  if (!options_.root_path.empty() && call.path.starts_with(options_.root_path))
+    call.path.erase(0, options_.root_path.size());
   if (call.path.size() > 1 && call.path.ends_with('/')) call.path.pop_back();
   call.request_id = std::string(request.header("x-request-id").substr(0, kMaxRequestId));
   if (call.request_id.empty()) call.request_id = new_id();
 
   const RouteEntry* const entry = find_route(call.path);
-  if (request.method == "OPTIONS" && !request.header("origin").empty() && !request.header("access-control-request-method").empty()) {
+  if (request.method == "OPTIONS" && !request.header("origin").empty() &&
+      !request.header("access-control-request-method").empty()) {
     // A browser asks whether it may; the answer is in the common headers.
     const bool allowed = allows_origin(request.header("origin"));
     http::Response response{.status = allowed ? 200 : 400,
@@ -106,24 +117,29 @@ http::Task<void> Api::handle(http::Exchange& exchange) {
     Json body = openai::error_body(error);
     body.set("detail", "Not Found");
     co_await send(call, 404, std::move(body));
-  } else if (entry->methods.find(request.method) == std::string_view::npos || request.method.empty()) {
+  } else if (entry->methods.find(request.method) == std::string_view::npos ||
+             request.method.empty()) {
     Json body = openai::error_body(openai::api_error(405, "Method Not Allowed"));
     body.set("detail", "Method Not Allowed");
     http::Response response{.status = 405, .body = to_text(body), .headers = common_headers(call)};
     response.headers.emplace_back("Allow", entry->methods);
     call.status = 405;
     co_await exchange.respond(std::move(response));
-  } else if (request.method == "POST" && call.path != "/ping" && !is_json_type(request.header("content-type"))) {
-    openai::ApiError error = openai::api_error(400, "Unsupported Media Type: Only 'application/json' is allowed");
+  } else if (request.method == "POST" && call.path != "/ping" &&
+             !is_json_type(request.header("content-type"))) {
+    openai::ApiError error =
+        openai::api_error(400, "Unsupported Media Type: Only 'application/json' is allowed");
     error.type = "Bad Request";
     co_await fail(call, error);
   } else {
     co_await (this->*entry->route)(call);
   }
 
-  const bool is_operational = call.path == "/metrics" || call.path == "/health" || call.path == "/load" || call.path == "/ping" ||
+  const bool is_operational = call.path == "/metrics" || call.path == "/health" ||
+                              call.path == "/load" || call.path == "/ping" ||
                               call.path == "/version";
-  if (!is_operational && call.status != 0) metrics_.observe_http(entry != nullptr ? entry->path : "none", request.method, call.status);
+  if (!is_operational && call.status != 0)
+    metrics_.observe_http(entry != nullptr ? entry->path : "none", request.method, call.status);
 }
 
 bool Api::authorized(const http::Request& request) const {
@@ -137,21 +153,24 @@ bool Api::authorized(const http::Request& request) const {
 }
 
 bool Api::allows_origin(std::string_view origin) const {
-  return std::any_of(options_.allowed_origins.begin(), options_.allowed_origins.end(),
-                     [origin](const std::string& allowed) { return allowed == "*" || allowed == origin; });
+  return std::any_of(
+      options_.allowed_origins.begin(), options_.allowed_origins.end(),
+      [origin](const std::string& allowed) { return allowed == "*" || allowed == origin; });
 }
 
 http::Headers Api::common_headers(const Call& call) const {
   http::Headers headers = {{"X-Request-Id", call.request_id}};
   const std::string_view origin = call.request().header("origin");
   if (!origin.empty() && allows_origin(origin)) {
-    const bool any = std::find(options_.allowed_origins.begin(), options_.allowed_origins.end(), "*") != options_.allowed_origins.end();
+    const bool any = std::find(options_.allowed_origins.begin(), options_.allowed_origins.end(),
+                               "*") != options_.allowed_origins.end();
     headers.emplace_back("Access-Control-Allow-Origin", any ? "*" : std::string(origin));
     if (!any) headers.emplace_back("Vary", "Origin");
     if (call.request().method == "OPTIONS") {
       headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
       const std::string_view wanted = call.request().header("access-control-request-headers");
-      headers.emplace_back("Access-Control-Allow-Headers", wanted.empty() ? "*" : std::string(wanted));
+      headers.emplace_back("Access-Control-Allow-Headers",
+                           wanted.empty() ? "*" : std::string(wanted));
       headers.emplace_back("Access-Control-Max-Age", "600");
     }
   }
@@ -165,7 +184,9 @@ http::Task<void> Api::send(Call& call, int status, Json body) {
 }
 
 http::Task<void> Api::fail(Call& call, const openai::ApiError& error) {
-  http::Response response{.status = error.status, .body = to_text(openai::error_body(error)), .headers = common_headers(call)};
+  http::Response response{.status = error.status,
+                          .body = to_text(openai::error_body(error)),
+                          .headers = common_headers(call)};
   if (error.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (error.status == 503) response.headers.emplace_back("Retry-After", "1");
   if (error.status == 500) response.headers.emplace_back("x-should-retry", "false");
@@ -179,19 +200,28 @@ http::Task<void> Api::fail(Call& call, const Error& error) {
 }
 
 Status Api::check_model(const std::string& name) const {
-  if (name.empty() || std::find(model_.names.begin(), model_.names.end(), name) != model_.names.end()) return {};
+  if (name.empty() ||
+      std::find(model_.names.begin(), model_.names.end(), name) != model_.names.end())
+    return {};
   std::string aliases;
   for (const std::string& known : model_.names) aliases += (aliases.empty() ? "" : ", ") + known;
-  return std::unexpected(
-      Error{Code::kNotFound, fmt::format("The model `{}` does not exist. Valid aliases: {}.", name, aliases), "model"});
+  return std::unexpected(Error{
+      Code::kNotFound,
+      fmt::format("The model `{}` does not exist. Valid aliases: {}.", name, aliases), "model"});
 }
 
-std::string Api::new_id() { return fmt::format("{:016x}{:016x}", ambient_.random(), ambient_.random()); }
+std::string Api::new_id() {
+  return fmt::format("{:016x}{:016x}", ambient_.random(), ambient_.random());
+}
 
-std::string Api::fingerprint() const { return "gem8-" + options_.version; }
+std::string Api::fingerprint() const {
+  return "gem8-" + options_.version;
+}
 
 http::Task<void> Api::health(Call& call) {
-  http::Response response{.status = engine_.stats().dead ? 503 : 200, .content_type = "", .headers = common_headers(call)};
+  http::Response response{.status = engine_.stats().dead ? 503 : 200,
+                          .content_type = "",
+                          .headers = common_headers(call)};
   call.status = response.status;
   co_await call.exchange.respond(std::move(response));
 }
@@ -256,14 +286,16 @@ http::Task<void> Api::one_model(Call& call) {
 
 std::vector<TokenId> Api::encode_plain(const std::string& text, bool add_bos) const {
   std::vector<TokenId> ids = model_.tokenizer->encode(text);
-  if (add_bos && model_.bos && (ids.empty() || ids.front() != *model_.bos)) ids.insert(ids.begin(), *model_.bos);
+  if (add_bos && model_.bos && (ids.empty() || ids.front() != *model_.bos))
+    ids.insert(ids.begin(), *model_.bos);
   return ids;
 }
 
 http::Task<void> Api::tokenize(Call& call) {
   // Two forms: a prompt, or a chat whose template is applied.
   const auto ids_of = [this](const Json& body) -> Result<std::vector<TokenId>> {
-    if (!body.is_object()) return openai::mistyped("", "the body is {}, wanted a JSON object", body.kind_name());
+    if (!body.is_object())
+      return openai::mistyped("", "the body is {}, wanted a JSON object", body.kind_name());
     const openai::Fields fields(body);
     GEM8_TRY(const std::optional<std::string> model, fields.string("model"));
     GEM8_RETURN_IF_ERROR(check_model(model.value_or("")));
@@ -279,7 +311,8 @@ http::Task<void> Api::tokenize(Call& call) {
   const auto answer_to = [&](std::string_view text) -> Result<Json> {
     GEM8_TRY(const Json body, parse_json(text));
     GEM8_TRY(const std::vector<TokenId> ids, ids_of(body));
-    GEM8_TRY(const std::optional<bool> with_strings, openai::Fields(body).boolean("return_token_strs"));
+    GEM8_TRY(const std::optional<bool> with_strings,
+             openai::Fields(body).boolean("return_token_strs"));
     Json tokens = Json::array();
     Json strings = with_strings.value_or(false) ? Json::array() : Json();
     for (const TokenId id : ids) {
@@ -302,14 +335,17 @@ http::Task<void> Api::tokenize(Call& call) {
 http::Task<void> Api::detokenize(Call& call) {
   const auto answer_to = [&](std::string_view text) -> Result<Json> {
     GEM8_TRY(const Json body, parse_json(text));
-    if (!body.is_object()) return openai::mistyped("", "the body is {}, wanted a JSON object", body.kind_name());
+    if (!body.is_object())
+      return openai::mistyped("", "the body is {}, wanted a JSON object", body.kind_name());
     const openai::Fields fields(body);
     GEM8_TRY(const std::optional<std::string> model, fields.string("model"));
     GEM8_RETURN_IF_ERROR(check_model(model.value_or("")));
-    if (fields.find("tokens") == nullptr) return openai::mistyped("tokens", "tokens: field required");
+    if (fields.find("tokens") == nullptr)
+      return openai::mistyped("tokens", "tokens: field required");
     GEM8_TRY(const std::vector<TokenId> ids, fields.token_ids("tokens"));
     for (const TokenId id : ids) {
-      if (value_of(id) < 0 || static_cast<std::size_t>(value_of(id)) >= model_.tokenizer->vocab_size()) {
+      if (value_of(id) < 0 ||
+          static_cast<std::size_t>(value_of(id)) >= model_.tokenizer->vocab_size()) {
         return openai::bad_field("tokens", "Token id {} is out of vocabulary", value_of(id));
       }
     }

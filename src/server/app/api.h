@@ -63,7 +63,8 @@ class Api {
   class Writer;
   class ChatWriter;
   class CompletionWriter;
-  /// Submits n requests for each prompt, reads their events to the end and writes the reply, whole or as a stream.
+  /// Submits n requests for each prompt, reads their events to the end and writes the reply, whole
+  /// or as a stream.
   http::Task<void> answer(Call& call, Answers answers, Writer& writer);
 
   http::Task<void> send(Call& call, int status, Json body);

@@ -5,10 +5,15 @@ namespace gem8::app {
 class Api::ChatWriter final : public Api::Writer {
  public:
   ChatWriter(openai::ChatReply reply, bool fingerprint_at_end, Json prompt_ids)
-      : reply_(std::move(reply)), fingerprint_at_end_(fingerprint_at_end), prompt_ids_(std::move(prompt_ids)) {}
+      : reply_(std::move(reply)),
+        fingerprint_at_end_(fingerprint_at_end),
+        prompt_ids_(std::move(prompt_ids)) {}
 
-  std::string begin(std::size_t index, const std::optional<openai::Usage>& usage) override { return reply_.role_chunk(index, usage); }
-  std::string delta(std::size_t index, const openai::ChoiceDelta& delta, const std::optional<openai::Usage>& usage) override {
+  std::string begin(std::size_t index, const std::optional<openai::Usage>& usage) override {
+    return reply_.role_chunk(index, usage);
+  }
+  std::string delta(std::size_t index, const openai::ChoiceDelta& delta,
+                    const std::optional<openai::Usage>& usage) override {
     return reply_.delta_chunks(index, delta, usage, fingerprint_at_end_);
   }
   std::string usage(const openai::Usage& usage) override { return reply_.usage_chunk(usage); }
@@ -24,15 +29,17 @@ class Api::ChatWriter final : public Api::Writer {
 };
 
 http::Task<void> Api::chat_completions(Call& call) {
-  Result<openai::ChatRequest> parsed = openai::parse_chat_request(call.request().body, model_.defaults);
+  Result<openai::ChatRequest> parsed =
+      openai::parse_chat_request(call.request().body, model_.defaults);
   if (parsed) {
     if (Status known = check_model(parsed->model); !known) parsed = std::unexpected(known.error());
   }
   if (parsed && !parsed->images.empty() && images_ == nullptr) {
-    parsed = std::unexpected(Error{Code::kUnsupported,
-                                   fmt::format("messages[{}].content[{}]: image_url is not supported yet; supported is text",
-                                               parsed->images.front().message, parsed->images.front().part),
-                                   "messages"});
+    parsed = std::unexpected(Error{
+        Code::kUnsupported,
+        fmt::format("messages[{}].content[{}]: image_url is not supported yet; supported is text",
+                    parsed->images.front().message, parsed->images.front().part),
+        "messages"});
   }
   if (!parsed) {
     co_await fail(call, parsed.error());
@@ -41,10 +48,12 @@ http::Task<void> Api::chat_completions(Call& call) {
   openai::ChatRequest request = *std::move(parsed);
   if (options_.default_template_kwargs.is_object()) {
     Json kwargs = options_.default_template_kwargs;
-    for (JsonMember& member : request.template_kwargs.as_object()) kwargs.set(member.key, std::move(member.value));
+    for (JsonMember& member : request.template_kwargs.as_object())
+      kwargs.set(member.key, std::move(member.value));
     request.template_kwargs = std::move(kwargs);
   }
-  if (!request.generation.max_tokens) request.generation.max_tokens = model_.defaults.max_new_tokens;
+  if (!request.generation.max_tokens)
+    request.generation.max_tokens = model_.defaults.max_new_tokens;
   if (options_.force_include_usage) request.generation.include_usage = true;
 
   Result<std::vector<TokenId>> prompt = model_.render(request);
@@ -73,18 +82,19 @@ http::Task<void> Api::chat_completions(Call& call) {
   }
 
   const openai::Generation& generation = request.generation;
-  openai::ReplyHead head{.id = "chatcmpl-" + (request.request_id.empty() ? call.request_id : request.request_id),
-                         .created = ambient_.unix_seconds(),
-                         .model = model_.names.front(),
-                         .fingerprint = fingerprint()};
+  openai::ReplyHead head{
+      .id = "chatcmpl-" + (request.request_id.empty() ? call.request_id : request.request_id),
+      .created = ambient_.unix_seconds(),
+      .model = model_.names.front(),
+      .fingerprint = fingerprint()};
   if (!call.request().header("x-request-id").empty()) head.id = "chatcmpl-" + call.request_id;
   const openai::ReplyOptions reply_options{.token_ids = generation.return_token_ids,
                                            .tokens_as_ids = generation.tokens_as_ids,
                                            .n_logprobs = generation.sampling.n_logprobs};
   Answers answers;
   answers.id = head.id;
-  ChatWriter writer(openai::ChatReply(*model_.tokenizer, std::move(head), reply_options), !generation.include_usage,
-                    std::move(prompt_ids));
+  ChatWriter writer(openai::ChatReply(*model_.tokenizer, std::move(head), reply_options),
+                    !generation.include_usage, std::move(prompt_ids));
   answers.prompts.push_back(*std::move(prompt));
   answers.soft_tokens = std::move(soft_tokens);
   answers.choice.parser = std::move(parser);

@@ -6,7 +6,8 @@ namespace gem8::app {
 class Api::CompletionWriter final : public Api::Writer {
  public:
   /// `echoes`: the text that each choice begins with; empty without echo.
-  CompletionWriter(openai::CompletionReply reply, std::vector<std::string> echoes, std::size_t n_choices)
+  CompletionWriter(openai::CompletionReply reply, std::vector<std::string> echoes,
+                   std::size_t n_choices)
       : reply_(std::move(reply)), echoes_(std::move(echoes)), offsets_(n_choices) {}
 
   std::string begin(std::size_t index, const std::optional<openai::Usage>& usage) override {
@@ -15,7 +16,8 @@ class Api::CompletionWriter final : public Api::Writer {
     echo.content = echoes_[index];
     return reply_.delta_chunk(index, echo, offsets_[index], usage);
   }
-  std::string delta(std::size_t index, const openai::ChoiceDelta& delta, const std::optional<openai::Usage>& usage) override {
+  std::string delta(std::size_t index, const openai::ChoiceDelta& delta,
+                    const std::optional<openai::Usage>& usage) override {
     return reply_.delta_chunk(index, delta, offsets_[index], usage);
   }
   std::string usage(const openai::Usage& usage) override { return reply_.usage_chunk(usage); }
@@ -32,12 +34,14 @@ class Api::CompletionWriter final : public Api::Writer {
 };
 
 http::Task<void> Api::completions(Call& call) {
-  Result<openai::CompletionRequest> parsed = openai::parse_completion_request(call.request().body, model_.defaults);
+  Result<openai::CompletionRequest> parsed =
+      openai::parse_completion_request(call.request().body, model_.defaults);
   if (parsed) {
     if (Status known = check_model(parsed->model); !known) parsed = std::unexpected(known.error());
   }
   if (parsed && *parsed->generation.max_tokens == 0) {
-    parsed = std::unexpected(Error{Code::kUnsupported, "max_tokens 0 is not supported yet: ask for 1", "max_tokens"});
+    parsed = std::unexpected(
+        Error{Code::kUnsupported, "max_tokens 0 is not supported yet: ask for 1", "max_tokens"});
   }
   if (!parsed) {
     co_await fail(call, parsed.error());
@@ -64,17 +68,19 @@ http::Task<void> Api::completions(Call& call) {
   }
 
   const openai::Generation& generation = request.generation;
-  openai::ReplyHead head{.id = "cmpl-" + (request.request_id.empty() ? call.request_id : request.request_id),
-                         .created = ambient_.unix_seconds(),
-                         .model = model_.names.front(),
-                         .fingerprint = fingerprint()};
+  openai::ReplyHead head{
+      .id = "cmpl-" + (request.request_id.empty() ? call.request_id : request.request_id),
+      .created = ambient_.unix_seconds(),
+      .model = model_.names.front(),
+      .fingerprint = fingerprint()};
   if (!call.request().header("x-request-id").empty()) head.id = "cmpl-" + call.request_id;
   const openai::ReplyOptions reply_options{.token_ids = generation.return_token_ids,
                                            .tokens_as_ids = generation.tokens_as_ids,
                                            .n_logprobs = generation.sampling.n_logprobs};
   answers.id = head.id;
-  CompletionWriter writer(openai::CompletionReply(*model_.tokenizer, std::move(head), reply_options), std::move(echoes),
-                          answers.prompts.size() * static_cast<std::size_t>(generation.n));
+  CompletionWriter writer(
+      openai::CompletionReply(*model_.tokenizer, std::move(head), reply_options), std::move(echoes),
+      answers.prompts.size() * static_cast<std::size_t>(generation.n));
   answers.generation = std::move(request.generation);
   co_await answer(call, std::move(answers), writer);
 }

@@ -30,18 +30,21 @@ constexpr Flag kFlags[] = {
 };
 
 constexpr std::pair<std::string_view, std::string_view> kShort[] = {
-    {"-tp", "tensor-parallel-size"}, {"-pp", "pipeline-parallel-size"}, {"-dp", "data-parallel-size"},
-    {"-q", "quantization"},          {"-sc", "speculative-config"},     {"-O", "optimization-level"}};
+    {"-tp", "tensor-parallel-size"}, {"-pp", "pipeline-parallel-size"},
+    {"-dp", "data-parallel-size"},   {"-q", "quantization"},
+    {"-sc", "speculative-config"},   {"-O", "optimization-level"}};
 
 const Flag* find_flag(std::string_view name) {
-  const auto found = std::find_if(std::begin(kFlags), std::end(kFlags), [name](const Flag& flag) { return flag.name == name; });
+  const auto found = std::find_if(std::begin(kFlags), std::end(kFlags),
+                                  [name](const Flag& flag) { return flag.name == name; });
   return found == std::end(kFlags) ? nullptr : found;
 }
 
 std::unexpected<Error> unknown_flag(std::string_view word, std::string_view name) {
-  const Flag* nearest = std::min_element(std::begin(kFlags), std::end(kFlags), [name](const Flag& a, const Flag& b) {
-    return edit_distance(name, a.name) < edit_distance(name, b.name);
-  });
+  const Flag* nearest =
+      std::min_element(std::begin(kFlags), std::end(kFlags), [name](const Flag& a, const Flag& b) {
+        return edit_distance(name, a.name) < edit_distance(name, b.name);
+      });
   return fail(Code::kInvalidArgument, "unknown flag {}: did you mean --{}?", word, nearest->name);
 }
 
@@ -52,28 +55,34 @@ struct Given {
   bool negated = false;
 
   std::unexpected<Error> wrong(std::string_view wanted) const {
-    return fail(Code::kInvalidArgument, "--{} {}: wanted {}", name, values.empty() ? "" : values.front(), wanted);
+    return fail(Code::kInvalidArgument, "--{} {}: wanted {}", name,
+                values.empty() ? "" : values.front(), wanted);
   }
 };
 
 Result<std::int64_t> integer(const Given& given, std::int64_t low, std::int64_t high) {
   const std::optional<std::int64_t> value = parse_human_integer(given.values.front());
-  if (!value || *value < low || *value > high) return given.wrong(fmt::format("an integer from {} to {}", low, high));
+  if (!value || *value < low || *value > high)
+    return given.wrong(fmt::format("an integer from {} to {}", low, high));
   return *value;
 }
 
 Result<Json> json_value(const Given& given, bool object) {
   Result<Json> value = parse_json(given.values.front());
-  if (!value || (object ? !value->is_object() : !value->is_array())) return given.wrong(object ? "a JSON object" : "a JSON list");
+  if (!value || (object ? !value->is_object() : !value->is_array()))
+    return given.wrong(object ? "a JSON object" : "a JSON list");
   return value;
 }
 
-Status only(const Given& given, std::initializer_list<std::string_view> values, std::string_view otherwise) {
+Status only(const Given& given, std::initializer_list<std::string_view> values,
+            std::string_view otherwise) {
   const std::string& value = given.values.front();
   if (std::find(values.begin(), values.end(), value) != values.end()) return {};
   std::string list;
-  for (const std::string_view known : values) list += fmt::format("{}{}", list.empty() ? "" : ", ", known);
-  return fail(Code::kUnsupported, "--{} {}: {} (supported: {})", given.name, value, otherwise, list);
+  for (const std::string_view known : values)
+    list += fmt::format("{}{}", list.empty() ? "" : ", ", known);
+  return fail(Code::kUnsupported, "--{} {}: {} (supported: {})", given.name, value, otherwise,
+              list);
 }
 
 Status honour(const Given& given, ServeFlags& flags) {
@@ -128,7 +137,8 @@ Status honour(const Given& given, ServeFlags& flags) {
   } else if (name == "gpu-memory-utilization") {
     double share = 0.0;
     const auto [end, ec] = std::from_chars(first.data(), first.data() + first.size(), share);
-    if (ec != std::errc() || end != first.data() + first.size() || !(share > 0.0 && share <= 1.0)) return given.wrong("a number in (0, 1]");
+    if (ec != std::errc() || end != first.data() + first.size() || !(share > 0.0 && share <= 1.0))
+      return given.wrong("a number in (0, 1]");
     flags.gpu_memory_utilization = share;
   } else if (name == "kv-cache-memory-bytes") {
     GEM8_TRY(flags.kv_cache_memory_bytes, integer(given, 1, kMax));
@@ -150,7 +160,8 @@ Status honour(const Given& given, ServeFlags& flags) {
   } else if (name == "override-generation-config") {
     GEM8_TRY(flags.override_generation_config, json_value(given, true));
   } else if (name.ends_with("-parallel-size") || name == "api-server-count" || name == "nnodes") {
-    return only(given, {"1"}, "one process computes on one device; put a router in front of several servers");
+    return only(given, {"1"},
+                "one process computes on one device; put a router in front of several servers");
   } else if (name == "tool-call-parser" || name == "reasoning-parser") {
     return only(given, {"gemma4", "auto"}, "gem8 serves Gemma 4 only");
   } else if (name == "dtype") {
@@ -158,9 +169,11 @@ Status honour(const Given& given, ServeFlags& flags) {
   } else if (name == "kv-cache-dtype") {
     return only(given, {"auto", "bfloat16"}, "the cache is bfloat16");
   } else if (name == "quantization") {
-    return only(given, {"fp8", "compressed-tensors", "modelopt"}, "checkpoints are served as they are: quantise with `gem8 quantize`");
+    return only(given, {"fp8", "compressed-tensors", "modelopt"},
+                "checkpoints are served as they are: quantise with `gem8 quantize`");
   } else if (name == "load-format") {
-    return only(given, {"auto", "safetensors", "fastsafetensors", "runai_streamer"}, "checkpoints are safetensors");
+    return only(given, {"auto", "safetensors", "fastsafetensors", "runai_streamer"},
+                "checkpoints are safetensors");
   } else if (name == "task" || name == "runner") {
     return only(given, {"generate", "auto"}, "gem8 generates text");
   } else if (name == "tokenizer-mode") {
@@ -183,8 +196,10 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   for (std::size_t j = 0; j <= b.size(); ++j) cost[0][j] = j;
   for (std::size_t i = 1; i <= a.size(); ++i) {
     for (std::size_t j = 1; j <= b.size(); ++j) {
-      cost[i][j] = std::min({cost[i - 1][j] + 1, cost[i][j - 1] + 1, cost[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) cost[i][j] = std::min(cost[i][j], cost[i - 2][j - 2] + 1);
+      cost[i][j] = std::min({cost[i - 1][j] + 1, cost[i][j - 1] + 1,
+                             cost[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        cost[i][j] = std::min(cost[i][j], cost[i - 2][j - 2] + 1);
     }
   }
   return cost[a.size()][b.size()];
@@ -194,25 +209,43 @@ std::optional<std::int64_t> parse_human_integer(std::string_view text) {
   double factor = 1.0;
   if (!text.empty()) {
     switch (text.back()) {
-      case 'k': factor = 1e3; break;
-      case 'm': factor = 1e6; break;
-      case 'g': factor = 1e9; break;
-      case 'K': factor = 0x1p10; break;
-      case 'M': factor = 0x1p20; break;
-      case 'G': factor = 0x1p30; break;
-      default: break;
+      case 'k':
+        factor = 1e3;
+        break;
+      case 'm':
+        factor = 1e6;
+        break;
+      case 'g':
+        factor = 1e9;
+        break;
+      case 'K':
+        factor = 0x1p10;
+        break;
+      case 'M':
+        factor = 0x1p20;
+        break;
+      case 'G':
+        factor = 0x1p30;
+        break;
+      default:
+        break;
     }
   }
   if (factor == 1.0) {
     std::int64_t value = 0;
     const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return ec == std::errc() && end == text.data() + text.size() && !text.empty() ? std::optional(value) : std::nullopt;
+    return ec == std::errc() && end == text.data() + text.size() && !text.empty()
+               ? std::optional(value)
+               : std::nullopt;
   }
   text.remove_suffix(1);
   double number = 0.0;
-  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
+  const auto [end, ec] =
+      std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
   const double value = number * factor;
-  if (ec != std::errc() || end != text.data() + text.size() || text.empty() || !(std::abs(value) < 0x1p62)) return std::nullopt;
+  if (ec != std::errc() || end != text.data() + text.size() || text.empty() ||
+      !(std::abs(value) < 0x1p62))
+    return std::nullopt;
   return static_cast<std::int64_t>(std::llround(value));
 }
 
@@ -226,7 +259,9 @@ Result<ServeFlags> parse_serve_flags(std::span<const std::string> words) {
       return flags;
     }
     if (!word.starts_with('-') || word.size() < 2) {
-      if (!flags.model.empty()) return fail(Code::kInvalidArgument, "'{}': a model is named already: '{}'", word, flags.model);
+      if (!flags.model.empty())
+        return fail(Code::kInvalidArgument, "'{}': a model is named already: '{}'", word,
+                    flags.model);
       flags.model = word;
       continue;
     }
@@ -241,13 +276,15 @@ Result<ServeFlags> parse_serve_flags(std::span<const std::string> words) {
       for (const auto& [spelling, long_name] : kShort) {
         if (!word.starts_with(spelling)) continue;
         name = long_name;
-        if (word.size() > spelling.size()) attached = word.substr(spelling.size() + (word[spelling.size()] == '=' ? 1 : 0));
+        if (word.size() > spelling.size())
+          attached = word.substr(spelling.size() + (word[spelling.size()] == '=' ? 1 : 0));
         break;
       }
       if (name.empty()) return unknown_flag(word, word.substr(1));
     }
     std::replace(name.begin(), name.end(), '_', '-');
-    if (const std::size_t dot = name.find('.'); dot != std::string::npos) name.resize(dot);  // --a.b: a part of the JSON of --a
+    if (const std::size_t dot = name.find('.'); dot != std::string::npos)
+      name.resize(dot);  // --a.b: a part of the JSON of --a
 
     Given given{.name = name, .values = {}};
     const Flag* flag = find_flag(name);
@@ -260,7 +297,8 @@ Result<ServeFlags> parse_serve_flags(std::span<const std::string> words) {
     given.name = flag->name;
 
     if (attached) {
-      if (flag->values == kNone) return fail(Code::kInvalidArgument, "--{} takes no value", flag->name);
+      if (flag->values == kNone)
+        return fail(Code::kInvalidArgument, "--{} takes no value", flag->name);
       given.values.push_back(*attached);
     }
     // A value may begin with a dash when it is a number ("-1"), and JSON never does.
@@ -268,18 +306,27 @@ Result<ServeFlags> parse_serve_flags(std::span<const std::string> words) {
       return !next.starts_with('-') || (next.size() > 1 && next[1] >= '0' && next[1] <= '9');
     };
     const std::size_t most = flag->values == kNone ? 0 : flag->values == kMany ? words.size() : 1;
-    while (!attached && given.values.size() < most && i + 1 < words.size() && is_value(words[i + 1])) given.values.push_back(words[++i]);
+    while (!attached && given.values.size() < most && i + 1 < words.size() &&
+           is_value(words[i + 1]))
+      given.values.push_back(words[++i]);
     if ((flag->values == kOne || flag->values == kMany) && given.values.empty()) {
       return fail(Code::kInvalidArgument, "--{} needs a value: {}", flag->name, flag->text);
     }
 
     switch (flag->outcome) {
-      case Outcome::kRefuse: return fail(Code::kUnsupported, "--{} is not supported: {}", flag->name, flag->text);
-      case Outcome::kNote: flags.notes.push_back(fmt::format("flag --{} has no effect here: {}", flag->name, flag->text)); break;
-      case Outcome::kHonour: GEM8_RETURN_IF_ERROR(honour(given, flags)); break;
+      case Outcome::kRefuse:
+        return fail(Code::kUnsupported, "--{} is not supported: {}", flag->name, flag->text);
+      case Outcome::kNote:
+        flags.notes.push_back(
+            fmt::format("flag --{} has no effect here: {}", flag->name, flag->text));
+        break;
+      case Outcome::kHonour:
+        GEM8_RETURN_IF_ERROR(honour(given, flags));
+        break;
     }
     if (std::find(seen.begin(), seen.end(), flag->name) != seen.end()) {
-      flags.notes.push_back(fmt::format("flag --{} is given twice: the last one counts", flag->name));
+      flags.notes.push_back(
+          fmt::format("flag --{} is given twice: the last one counts", flag->name));
     }
     seen.push_back(flag->name);
   }
@@ -289,7 +336,8 @@ Result<ServeFlags> parse_serve_flags(std::span<const std::string> words) {
 std::string serve_flags_help() {
   std::string text = "Flags (vLLM's names and meanings):\n";
   for (const Flag& flag : kFlags) {
-    if (flag.outcome == Outcome::kHonour) text += fmt::format("  --{:<34} {}\n", flag.name, flag.text);
+    if (flag.outcome == Outcome::kHonour)
+      text += fmt::format("  --{:<34} {}\n", flag.name, flag.text);
   }
   text += "Other flags of vLLM are accepted with a note, or refused with the reason.\n";
   return text;

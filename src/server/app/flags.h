@@ -13,7 +13,7 @@ namespace gem8::app {
 
 /// The command line of `gem8 serve`: vLLM's flags with vLLM's meanings.
 struct ServeFlags {
-  std::string model;  ///< positional or --model
+  std::string model;                            ///< positional or --model
   std::vector<std::string> served_model_names;  ///< empty: the model as given
   std::string host = "0.0.0.0";
   std::uint16_t port = 8000;
@@ -37,18 +37,19 @@ struct ServeFlags {
   std::int64_t max_num_queued_reqs = 0;
   std::optional<std::uint64_t> seed;
   bool fp8_activations = false;
-  bool neutral_sampling = false;     ///< --generation-config vllm
-  std::string generation_config;     ///< a folder, or empty: the model's
-  Json override_generation_config;   ///< null or an object
+  bool neutral_sampling = false;    ///< --generation-config vllm
+  std::string generation_config;    ///< a folder, or empty: the model's
+  Json override_generation_config;  ///< null or an object
 
   /// What was accepted without effect, one line each: "flag --swap-space has no effect here: ...".
   std::vector<std::string> notes;
   bool help = false;
 };
 
-/// Reads the words behind `gem8 serve`. Underscores and dashes are the same, --key=value and --key value too, lists are separated by
-/// spaces, size flags take 1k, 1K, 25.6k, 2M. The last of a repeated flag wins. Errors: kInvalidArgument for an unknown flag (naming the
-/// nearest one), a missing or malformed value; kUnsupported for what vLLM does and gem8 does not, with the reason.
+/// Reads the words behind `gem8 serve`. Underscores and dashes are the same, --key=value and --key
+/// value too, lists are separated by spaces, size flags take 1k, 1K, 25.6k, 2M. The last of a
+/// repeated flag wins. Errors: kInvalidArgument for an unknown flag (naming the nearest one), a
+/// missing or malformed value; kUnsupported for what vLLM does and gem8 does not, with the reason.
 Result<ServeFlags> parse_serve_flags(std::span<const std::string> words);
 
 /// The flags that do something here, for --help.

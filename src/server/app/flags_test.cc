@@ -26,8 +26,10 @@ Error refused(const std::string& line) {
 
 TEST(ServeFlags, TheReferenceCommand) {
   const ServeFlags flags = parsed(
-      "--model /models/gemma-4-26B-A4B-it --served-model-name gemma --tensor-parallel-size 1 --max-model-len 131072 "
-      "--gpu-memory-utilization 0.95 --enable-chunked-prefill --max-num-batched-tokens 8192 --enable-auto-tool-choice "
+      "--model /models/gemma-4-26B-A4B-it --served-model-name gemma --tensor-parallel-size 1 "
+      "--max-model-len 131072 "
+      "--gpu-memory-utilization 0.95 --enable-chunked-prefill --max-num-batched-tokens 8192 "
+      "--enable-auto-tool-choice "
       "--tool-call-parser gemma4 --reasoning-parser gemma4 --port 8080");
   EXPECT_EQ(flags.model, "/models/gemma-4-26B-A4B-it");
   EXPECT_EQ(flags.served_model_names, std::vector<std::string>{"gemma"});
@@ -53,7 +55,8 @@ TEST(ServeFlags, Spellings) {
 }
 
 TEST(ServeFlags, JsonValues) {
-  const std::vector<std::string> given = {"x", "--allowed-origins", R"(["*"])", "--default-chat-template-kwargs",
+  const std::vector<std::string> given = {"x", "--allowed-origins", R"(["*"])",
+                                          "--default-chat-template-kwargs",
                                           R"({"enable_thinking": true})"};
   const auto flags = parse_serve_flags(given);
   ASSERT_TRUE(flags);
@@ -63,8 +66,9 @@ TEST(ServeFlags, JsonValues) {
 }
 
 TEST(ServeFlags, WhatHasNoEffectIsSaidAndAccepted) {
-  for (const char* line : {"x --swap-space 4", "x --disable-log-requests", "x --enforce-eager", "x --block-size 16", "x --trust-remote-code",
-                           "x --compilation-config.level 3", "x --hf-token", "x -O3"}) {
+  for (const char* line :
+       {"x --swap-space 4", "x --disable-log-requests", "x --enforce-eager", "x --block-size 16",
+        "x --trust-remote-code", "x --compilation-config.level 3", "x --hf-token", "x -O3"}) {
     EXPECT_EQ(parsed(line).notes.size(), 1u) << line;
   }
 }
@@ -78,15 +82,18 @@ TEST(ServeFlags, UnknownFlagsNameTheNearest) {
 }
 
 TEST(ServeFlags, RefusedWithAReason) {
-  for (const char* line : {"x --tensor-parallel-size 2", "x --tool-call-parser hermes", "x --reasoning-parser deepseek_r1", "x --dtype float16",
-                           "x --kv-cache-dtype fp8", "x --ssl-keyfile k", "x --enable-lora", "x --quantization awq", "x --uds /tmp/s"}) {
+  for (const char* line :
+       {"x --tensor-parallel-size 2", "x --tool-call-parser hermes",
+        "x --reasoning-parser deepseek_r1", "x --dtype float16", "x --kv-cache-dtype fp8",
+        "x --ssl-keyfile k", "x --enable-lora", "x --quantization awq", "x --uds /tmp/s"}) {
     EXPECT_EQ(refused(line).code, Code::kUnsupported) << line;
   }
 }
 
 TEST(ServeFlags, MalformedValues) {
-  for (const char* line : {"x --port 99999", "x --port abc", "x --port", "x --max-num-seqs 0", "x --gpu-memory-utilization 1.5", "x y",
-                           "x --enable-chunked-prefill=1", "x --max-model-len 1", "x --max-model-len 5kk"}) {
+  for (const char* line : {"x --port 99999", "x --port abc", "x --port", "x --max-num-seqs 0",
+                           "x --gpu-memory-utilization 1.5", "x y", "x --enable-chunked-prefill=1",
+                           "x --max-model-len 1", "x --max-model-len 5kk"}) {
     EXPECT_EQ(refused(line).code, Code::kInvalidArgument) << line;
   }
 }

@@ -14,9 +14,9 @@ struct AnswerRecord {
   std::string_view finish_reason;  ///< "stop", "length", "abort", "error"
   std::int64_t prompt_tokens = 0;
   std::int64_t output_tokens = 0;
-  std::int64_t max_tokens = 0;     ///< asked for; 0: not said
+  std::int64_t max_tokens = 0;  ///< asked for; 0: not said
   std::int64_t n = 1;
-  Clock::time_point received;      ///< by the server
+  Clock::time_point received;  ///< by the server
   RequestTimes times;
 };
 

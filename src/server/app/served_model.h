@@ -14,13 +14,14 @@
 
 namespace gem8::app {
 
-/// The model as the routes know it: its names and its way from requests to ids. The engine is apart.
+/// The model as the routes know it: its names and its way from requests to ids. The engine is
+/// apart.
 struct ServedModel {
   std::vector<std::string> names;  ///< at least one; the first stands in every answer
   std::string root;                ///< the checkpoint as the user named it
   std::int64_t max_model_len = 0;
   const Tokenizer* tokenizer = nullptr;
-  std::optional<TokenId> bos;      ///< put in front of plain text prompts that do not begin with it
+  std::optional<TokenId> bos;  ///< put in front of plain text prompts that do not begin with it
   openai::GenerationDefaults defaults;
   /// The prompt a chat request becomes. Errors: kInvalidArgument (what the template refuses).
   std::function<Result<std::vector<TokenId>>(const openai::ChatRequest& request)> render;

@@ -34,7 +34,8 @@ struct StreamHead {
   int status = 200;
   std::string content_type;
   Headers headers;
-  std::string idle_text;  ///< written when nothing else was for idle_seconds; a comment in the language of the content type
+  std::string idle_text;  ///< written when nothing else was for idle_seconds; a comment in the
+                          ///< language of the content type
   int idle_seconds = 0;   ///< 0: never
 };
 

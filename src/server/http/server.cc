@@ -37,8 +37,9 @@ using boost::system::error_code;
 
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 
-/// After the peer has shut its side down, how long it may be merely half-closed before we write something to find out. A closed client
-/// answers any byte with a reset; one that only said all it had to say reads on.
+/// After the peer has shut its side down, how long it may be merely half-closed before we write
+/// something to find out. A closed client answers any byte with a reset; one that only said all it
+/// had to say reads on.
 constexpr std::chrono::milliseconds kProbeDelay{500};
 constexpr std::chrono::milliseconds kResetPoll{100};
 
@@ -47,7 +48,8 @@ std::string address_text(const tcp::socket& socket) {
   const tcp::endpoint peer = socket.remote_endpoint(ec);
   if (ec) return "?";
   const std::string address = peer.address().to_string(ec);
-  return peer.address().is_v6() ? fmt::format("[{}]:{}", address, peer.port()) : fmt::format("{}:{}", address, peer.port());
+  return peer.address().is_v6() ? fmt::format("[{}]:{}", address, peer.port())
+                                : fmt::format("{}:{}", address, peer.port());
 }
 
 /// The reset has arrived: nobody is there.
@@ -111,7 +113,8 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
 
   Task<Status> respond(Response response) override {
     if (gone_) co_return std::unexpected(*gone_);
-    bhttp::response<bhttp::string_body> message(static_cast<bhttp::status>(response.status), version_);
+    bhttp::response<bhttp::string_body> message(static_cast<bhttp::status>(response.status),
+                                                version_);
     message.reason(std::string(reason_phrase(response.status)));
     add_headers(message, response.headers, response.content_type);
     message.keep_alive(keep_alive_ && !shared_->draining);
@@ -154,7 +157,8 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
     stream_.expires_after(shared_->options.write_timeout);
     error_code ec;
     if (chunked_) {
-      std::tie(ec, std::ignore) = co_await asio::async_write(stream_, bhttp::make_chunk(asio::buffer(text)), kTuple);
+      std::tie(ec, std::ignore) =
+          co_await asio::async_write(stream_, bhttp::make_chunk(asio::buffer(text)), kTuple);
     } else {
       std::tie(ec, std::ignore) = co_await asio::async_write(stream_, asio::buffer(text), kTuple);
     }
@@ -185,7 +189,8 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
         // An interim response: clients skip any number of them before the real one.
         stream_.expires_after(shared_->options.write_timeout);
         constexpr std::string_view kInterim = "HTTP/1.1 100 Continue\r\n\r\n";
-        const auto [write_ec, n] = co_await asio::async_write(stream_, asio::buffer(kInterim), kTuple);
+        const auto [write_ec, n] =
+            co_await asio::async_write(stream_, asio::buffer(kInterim), kTuple);
         if (Status sent = check_write(write_ec); !sent) co_return sent;
       }
     }
@@ -208,7 +213,8 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
 
  private:
   template <class Message>
-  void add_headers(Message& message, const Headers& headers, const std::string& content_type) const {
+  void add_headers(Message& message, const Headers& headers,
+                   const std::string& content_type) const {
     if (!content_type.empty()) message.set(bhttp::field::content_type, content_type);
     for (const auto& [name, value] : headers) message.set(name, value);
   }
@@ -226,8 +232,8 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
 
   void log_access() const {
     if (!shared_->options.access_log) return;
-    log_info("INFO: {} - \"{} {} HTTP/{}.{}\" {} {}", remote_, request_.method, request_.path, version_ / 10, version_ % 10, status_,
-             reason_phrase(status_));
+    log_info("INFO: {} - \"{} {} HTTP/{}.{}\" {} {}", remote_, request_.method, request_.path,
+             version_ / 10, version_ % 10, status_, reason_phrase(status_));
   }
 
   /// False: the connection ends here.
@@ -252,21 +258,25 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
     if (!ec && beast::iequals(parser.get()[bhttp::field::expect], "100-continue")) {
       stream_.expires_after(options.write_timeout);
       constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-      std::tie(ec, std::ignore) = co_await asio::async_write(stream_, asio::buffer(kContinue), kTuple);
+      std::tie(ec, std::ignore) =
+          co_await asio::async_write(stream_, asio::buffer(kContinue), kTuple);
       if (ec) co_return false;
     }
     if (!ec) {
       take_head(parser.get());
-      if (request_.headers.size() > options.max_headers) co_return co_await refuse(431, "too many header fields");
+      if (request_.headers.size() > options.max_headers)
+        co_return co_await refuse(431, "too many header fields");
       stream_.expires_after(options.body_timeout);
       std::tie(ec, std::ignore) = co_await bhttp::async_read(stream_, buffer_, parser, kTuple);
     }
     if (ec == bhttp::error::end_of_stream || ec == asio::error::connection_reset) co_return false;
     if (ec == bhttp::error::header_limit || ec == bhttp::error::buffer_overflow) {
-      co_return co_await refuse(431, fmt::format("the header is larger than {} bytes", options.max_header_bytes));
+      co_return co_await refuse(
+          431, fmt::format("the header is larger than {} bytes", options.max_header_bytes));
     }
     if (ec == bhttp::error::body_limit) {
-      co_return co_await refuse(413, fmt::format("the body is larger than {} bytes", options.max_body_bytes));
+      co_return co_await refuse(
+          413, fmt::format("the body is larger than {} bytes", options.max_body_bytes));
     }
     if (ec == beast::error::timeout) co_return false;  // the stream is closed already
     if (ec && ec.category() == bhttp::make_error_code(bhttp::error::bad_method).category()) {
@@ -319,28 +329,31 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
     const std::string_view target(message.target().data(), message.target().size());
     const std::size_t question = target.find('?');
     request_.path = std::string(target.substr(0, question));
-    if (question != std::string_view::npos) request_.query = std::string(target.substr(question + 1));
+    if (question != std::string_view::npos)
+      request_.query = std::string(target.substr(question + 1));
     for (const auto& field : message) {
       request_.headers.emplace_back(std::string(field.name_string()), std::string(field.value()));
     }
   }
 
-  /// An answer of the transport itself. The client may still be sending: reading on for a moment lets it see the answer instead of
-  /// a reset.
+  /// An answer of the transport itself. The client may still be sending: reading on for a moment
+  /// lets it see the answer instead of a reset.
   Task<bool> refuse(int status, std::string message) {
     keep_alive_ = false;
-    const Status sent = co_await respond(shared_->options.error_response(status, std::move(message)));
+    const Status sent =
+        co_await respond(shared_->options.error_response(status, std::move(message)));
     if (!sent) co_return false;
     error_code ec;
     stream_.socket().shutdown(tcp::socket::shutdown_send, ec);
     stream_.expires_after(std::chrono::seconds(2));
     std::vector<char> sink(64 << 10);
-    while (!ec) std::tie(ec, std::ignore) = co_await stream_.async_read_some(asio::buffer(sink), kTuple);
+    while (!ec)
+      std::tie(ec, std::ignore) = co_await stream_.async_read_some(asio::buffer(sink), kTuple);
     co_return false;
   }
 
-  /// Notices a client that goes away while the handler is busy with something else than its socket. One for the connection at a time:
-  /// it may outlive an exchange and then serves the next.
+  /// Notices a client that goes away while the handler is busy with something else than its socket.
+  /// One for the connection at a time: it may outlive an exchange and then serves the next.
   static Task<void> watch(std::shared_ptr<Connection> self) {
     asio::steady_timer pause(self->executor());
     tcp::socket& socket = self->stream_.socket();
@@ -360,8 +373,8 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
     self->watching_ = false;
   }
 
-  /// The client has shut its side down, or has sent bytes of a next request that hide whether it did: only a reset tells that nobody
-  /// reads. Ends with the exchange.
+  /// The client has shut its side down, or has sent bytes of a next request that hide whether it
+  /// did: only a reset tells that nobody reads. Ends with the exchange.
   Task<void> watch_for_reset(bool end_of_file, asio::steady_timer& pause) {
     const std::uint64_t exchange = exchange_number_;
     const auto probe_at = std::chrono::steady_clock::now() + kProbeDelay;
@@ -421,17 +434,23 @@ class TcpServer final : public Server {
     const ServerOptions& options = shared_->options;
     error_code ec;
     tcp::resolver resolver(context_);
-    const auto found = resolver.resolve(options.host, std::to_string(options.port), tcp::resolver::passive, ec);
-    if (ec || found.empty()) return fail(Code::kInvalidArgument, "host '{}': {}", options.host, ec.message());
+    const auto found =
+        resolver.resolve(options.host, std::to_string(options.port), tcp::resolver::passive, ec);
+    if (ec || found.empty())
+      return fail(Code::kInvalidArgument, "host '{}': {}", options.host, ec.message());
     const tcp::endpoint endpoint = *found.begin();
     acceptor_.open(endpoint.protocol(), ec);
     if (!ec) acceptor_.set_option(tcp::acceptor::reuse_address(true), ec);
     if (!ec) acceptor_.bind(endpoint, ec);
     if (!ec) acceptor_.listen(asio::socket_base::max_listen_connections, ec);
     if (ec == asio::error::address_in_use) {
-      return fail(Code::kUnavailable, "port {} of {} is in use by another program: choose another with --port", options.port, options.host);
+      return fail(Code::kUnavailable,
+                  "port {} of {} is in use by another program: choose another with --port",
+                  options.port, options.host);
     }
-    if (ec) return fail(Code::kInvalidArgument, "cannot listen on {}:{}: {}", options.host, options.port, ec.message());
+    if (ec)
+      return fail(Code::kInvalidArgument, "cannot listen on {}:{}: {}", options.host, options.port,
+                  ec.message());
     port_ = acceptor_.local_endpoint(ec).port();
     return {};
   }
@@ -446,7 +465,8 @@ class TcpServer final : public Server {
     asio::co_spawn(acceptor_.get_executor(), wait_for_signals(), asio::detached);
     asio::co_spawn(acceptor_.get_executor(), accept(), asio::detached);
     std::vector<std::jthread> threads;
-    for (std::size_t i = 1; i < shared_->options.n_threads; ++i) threads.emplace_back([this] { context_.run(); });
+    for (std::size_t i = 1; i < shared_->options.n_threads; ++i)
+      threads.emplace_back([this] { context_.run(); });
     context_.run();
   }
 
@@ -460,23 +480,29 @@ class TcpServer final : public Server {
     while (acceptor_.is_open()) {
       auto [ec, socket] = co_await acceptor_.async_accept(asio::make_strand(context_), kTuple);
       if (!acceptor_.is_open()) break;
-      if (ec) {  // out of file descriptors, or a client gone before it was taken: try again a little later
+      if (ec) {  // out of file descriptors, or a client gone before it was taken: try again a
+                 // little later
         pause.expires_after(std::chrono::milliseconds(20));
         co_await pause.async_wait(kTuple);
         continue;
       }
-      const bool full = connections_.with([&](auto& connections) { return connections.size() >= shared_->options.max_connections; });
+      const bool full = connections_.with([&](auto& connections) {
+        return connections.size() >= shared_->options.max_connections;
+      });
       if (full) continue;  // closes it
       const auto connection = std::make_shared<Connection>(std::move(socket), shared_);
-      connections_.with([&](auto& connections) { connections.emplace(connection.get(), connection); });
-      asio::co_spawn(connection->executor(), connection->serve(), [this, key = connection.get()](std::exception_ptr error) {
-        if (error) log_warning("a connection ended with an exception");
-        const bool last = connections_.with([&](auto& connections) {
-          connections.erase(key);
-          return connections.empty();
-        });
-        if (last && shared_->draining) asio::post(acceptor_.get_executor(), [this] { end(); });
-      });
+      connections_.with(
+          [&](auto& connections) { connections.emplace(connection.get(), connection); });
+      asio::co_spawn(connection->executor(), connection->serve(),
+                     [this, key = connection.get()](std::exception_ptr error) {
+                       if (error) log_warning("a connection ended with an exception");
+                       const bool last = connections_.with([&](auto& connections) {
+                         connections.erase(key);
+                         return connections.empty();
+                       });
+                       if (last && shared_->draining)
+                         asio::post(acceptor_.get_executor(), [this] { end(); });
+                     });
     }
   }
 

@@ -13,13 +13,15 @@ namespace gem8::http {
 
 struct ServerOptions {
   std::string host = "0.0.0.0";
-  std::uint16_t port = 8000;  ///< 0: any free one
-  std::size_t n_threads = 2;  ///< of I/O: parsing, templates, tokenizing
-  std::chrono::milliseconds idle_timeout{75'000};    ///< between requests of a connection
-  std::chrono::milliseconds header_timeout{30'000};  ///< from a request's first byte to the end of its header
+  std::uint16_t port = 8000;                       ///< 0: any free one
+  std::size_t n_threads = 2;                       ///< of I/O: parsing, templates, tokenizing
+  std::chrono::milliseconds idle_timeout{75'000};  ///< between requests of a connection
+  std::chrono::milliseconds header_timeout{
+      30'000};  ///< from a request's first byte to the end of its header
   std::chrono::milliseconds body_timeout{120'000};
-  std::chrono::milliseconds write_timeout{30'000};   ///< of one write
-  std::chrono::milliseconds drain_timeout{30'000};   ///< how long a stop waits for answers in progress; 0: it does not
+  std::chrono::milliseconds write_timeout{30'000};  ///< of one write
+  std::chrono::milliseconds drain_timeout{
+      30'000};  ///< how long a stop waits for answers in progress; 0: it does not
   std::size_t max_header_bytes = 4u << 20;
   std::size_t max_headers = 256;
   std::size_t max_body_bytes = 256u << 20;
@@ -29,11 +31,13 @@ struct ServerOptions {
   std::function<Response(int status, std::string message)> error_response;
 };
 
-/// HTTP/1.1 with keep-alive and chunked streams. One coroutine a connection; a slow client meets a deadline at every read and write.
+/// HTTP/1.1 with keep-alive and chunked streams. One coroutine a connection; a slow client meets a
+/// deadline at every read and write.
 class Server {
  public:
-  /// Binds and listens: from here on the port is taken, but nobody is answered before run(). Errors: kUnavailable when the port is in
-  /// use, kInvalidArgument for a host that cannot be bound.
+  /// Binds and listens: from here on the port is taken, but nobody is answered before run().
+  /// Errors: kUnavailable when the port is in use, kInvalidArgument for a host that cannot be
+  /// bound.
   static Result<std::unique_ptr<Server>> listen(const ServerOptions& options);
   virtual ~Server() = default;
 
@@ -41,7 +45,8 @@ class Server {
 
   /// Serves until stop(). SIGINT and SIGTERM call stop(), a second one ends the draining.
   virtual void run(Handler handler) = 0;
-  /// Listens no more, lets answers in progress finish for drain_timeout, then breaks them off. From any thread.
+  /// Listens no more, lets answers in progress finish for drain_timeout, then breaks them off. From
+  /// any thread.
   virtual void stop() = 0;
 };
 

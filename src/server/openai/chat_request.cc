@@ -8,7 +8,8 @@
 namespace gem8::openai {
 namespace {
 
-constexpr std::array<std::string_view, 5> kTextParts = {"text", "input_text", "output_text", "refusal", "thinking"};
+constexpr std::array<std::string_view, 5> kTextParts = {"text", "input_text", "output_text",
+                                                        "refusal", "thinking"};
 constexpr std::array<std::string_view, 2> kImageParts = {"image_url", "input_image"};
 
 template <std::size_t N>
@@ -18,55 +19,74 @@ bool is_one_of(std::string_view value, const std::array<std::string_view, N>& li
 
 /// The type a part says it has, or the one its keys give away.
 std::string_view part_type(const Json& part) {
-  if (const Json* type = part.find("type"); type != nullptr && type->is_string()) return type->as_string();
+  if (const Json* type = part.find("type"); type != nullptr && type->is_string())
+    return type->as_string();
   if (part.find("text") != nullptr) return "text";
   if (part.find("image_url") != nullptr) return "image_url";
   return {};
 }
 
-Status check_part(const Json& part, std::size_t message, std::size_t index, std::vector<ImagePart>& images) {
+Status check_part(const Json& part, std::size_t message, std::size_t index,
+                  std::vector<ImagePart>& images) {
   const std::string where = fmt::format("messages[{}].content[{}]", message, index);
   if (part.is_string()) return {};
-  if (!part.is_object()) return mistyped("messages", "{}: found {}, wanted an object or a string", where, part.kind_name());
+  if (!part.is_object())
+    return mistyped("messages", "{}: found {}, wanted an object or a string", where,
+                    part.kind_name());
   const std::string_view type = part_type(part);
   if (is_one_of(type, kTextParts)) {
     const Json* text = part.find(part.find("text") != nullptr ? "text" : type);
-    if (text == nullptr || !text->is_string()) return mistyped("messages", "{}: a part of type '{}' needs a string 'text'", where, type);
+    if (text == nullptr || !text->is_string())
+      return mistyped("messages", "{}: a part of type '{}' needs a string 'text'", where, type);
     return {};
   }
   if (is_one_of(type, kImageParts)) {
     const Json* url = part.find("image_url");
     if (url != nullptr && url->is_object()) url = url->find("url");
-    if (url == nullptr || !url->is_string()) return mistyped("messages", "{}: an image needs 'image_url' with a string 'url'", where);
+    if (url == nullptr || !url->is_string())
+      return mistyped("messages", "{}: an image needs 'image_url' with a string 'url'", where);
     images.push_back({message, index, url->as_string()});
     return {};
   }
-  return std::unexpected(Error{Code::kUnsupported, fmt::format("{}: content of type '{}' is not supported; supported are text and image_url", where, type), "messages"});
+  return std::unexpected(Error{
+      Code::kUnsupported,
+      fmt::format("{}: content of type '{}' is not supported; supported are text and image_url",
+                  where, type),
+      "messages"});
 }
 
 Status check_message(const Json& message, std::size_t index, std::vector<ImagePart>& images) {
-  if (!message.is_object()) return mistyped("messages", "messages[{}]: found {}, wanted an object", index, message.kind_name());
+  if (!message.is_object())
+    return mistyped("messages", "messages[{}]: found {}, wanted an object", index,
+                    message.kind_name());
   const Json* role = message.find("role");
-  if (role == nullptr || !role->is_string()) return mistyped("messages", "messages[{}].role: field required, a string", index);
+  if (role == nullptr || !role->is_string())
+    return mistyped("messages", "messages[{}].role: field required, a string", index);
   const Json* content = message.find("content");
   if (content != nullptr && content->is_array()) {
     for (std::size_t i = 0; i < content->as_array().size(); ++i) {
       GEM8_RETURN_IF_ERROR(check_part(content->as_array()[i], index, i, images));
     }
   } else if (content != nullptr && !content->is_string() && !content->is_null()) {
-    return mistyped("messages", "messages[{}].content: found {}, wanted a string or a list of parts", index, content->kind_name());
+    return mistyped("messages",
+                    "messages[{}].content: found {}, wanted a string or a list of parts", index,
+                    content->kind_name());
   }
-  if (const Json* calls = message.find("tool_calls"); calls != nullptr && !calls->is_null() && !calls->is_array()) {
-    return mistyped("messages", "messages[{}].tool_calls: found {}, wanted a list", index, calls->kind_name());
+  if (const Json* calls = message.find("tool_calls");
+      calls != nullptr && !calls->is_null() && !calls->is_array()) {
+    return mistyped("messages", "messages[{}].tool_calls: found {}, wanted a list", index,
+                    calls->kind_name());
   }
   return {};
 }
 
 Status check_tools(const Json& tools) {
-  if (tools.as_array().empty()) return bad_field("tools", "tools must not be empty: leave it out instead");
+  if (tools.as_array().empty())
+    return bad_field("tools", "tools must not be empty: leave it out instead");
   for (std::size_t i = 0; i < tools.as_array().size(); ++i) {
     const Json& tool = tools.as_array()[i];
-    if (!tool.is_object()) return mistyped("tools", "tools[{}]: found {}, wanted an object", i, tool.kind_name());
+    if (!tool.is_object())
+      return mistyped("tools", "tools[{}]: found {}, wanted an object", i, tool.kind_name());
     const Json* function = tool.find("function");
     const Json* name = function != nullptr ? function->find("name") : tool.find("name");
     if (name == nullptr || !name->is_string() || name->as_string().empty()) {
@@ -74,7 +94,9 @@ Status check_tools(const Json& tools) {
     }
     const Json* parameters = (function != nullptr ? function : &tool)->find("parameters");
     if (parameters != nullptr && !parameters->is_null() && !parameters->is_object()) {
-      return mistyped("tools", "tools[{}].function.parameters: found {}, wanted a JSON schema object", i, parameters->kind_name());
+      return mistyped("tools",
+                      "tools[{}].function.parameters: found {}, wanted a JSON schema object", i,
+                      parameters->kind_name());
     }
   }
   return {};
@@ -85,18 +107,22 @@ Result<ToolChoice> read_tool_choice(const Fields& fields, bool has_tools) {
   if (choice == nullptr) return has_tools ? ToolChoice::kAuto : ToolChoice::kNone;
   const bool named = choice->is_object();
   if (!named && !choice->is_string()) {
-    return mistyped("tool_choice", "tool_choice: found {}, wanted a string or an object", choice->kind_name());
+    return mistyped("tool_choice", "tool_choice: found {}, wanted a string or an object",
+                    choice->kind_name());
   }
   if (!named && choice->as_string() == "none") return ToolChoice::kNone;
   if (!has_tools) return bad_field("tool_choice", "When using `tool_choice`, `tools` must be set.");
   if (!named && choice->as_string() == "auto") return ToolChoice::kAuto;
   if (named || choice->as_string() == "required") {
-    return std::unexpected(Error{Code::kUnsupported,
-                                 fmt::format("tool_choice {} is not supported yet: only 'auto' and 'none' are",
-                                             named ? "with a named function" : "'required'"),
-                                 "tool_choice"});
+    return std::unexpected(
+        Error{Code::kUnsupported,
+              fmt::format("tool_choice {} is not supported yet: only 'auto' and 'none' are",
+                          named ? "with a named function" : "'required'"),
+              "tool_choice"});
   }
-  return bad_field("tool_choice", "tool_choice '{}': wanted none, auto, required or a named function", choice->as_string());
+  return bad_field("tool_choice",
+                   "tool_choice '{}': wanted none, auto, required or a named function",
+                   choice->as_string());
 }
 
 /// reasoning_effort is a word for enable_thinking, unless the template's variable is given itself.
@@ -114,9 +140,12 @@ Result<Json> read_template_kwargs(const Fields& fields) {
     }
   }
   if (!effort) return kwargs;
-  constexpr std::array<std::string_view, 7> kEfforts = {"none", "minimal", "low", "medium", "high", "xhigh", "max"};
+  constexpr std::array<std::string_view, 7> kEfforts = {"none", "minimal", "low", "medium",
+                                                        "high", "xhigh",   "max"};
   if (!is_one_of(*effort, kEfforts)) {
-    return bad_field("reasoning_effort", "reasoning_effort '{}': wanted none, minimal, low, medium, high, xhigh or max", *effort);
+    return bad_field("reasoning_effort",
+                     "reasoning_effort '{}': wanted none, minimal, low, medium, high, xhigh or max",
+                     *effort);
   }
   if (kwargs.find("enable_thinking") == nullptr) kwargs.set("enable_thinking", *effort != "none");
   return kwargs;
@@ -137,12 +166,16 @@ Status read_token_limits(const Fields& fields, Generation& generation) {
 Status read_logprobs(const Fields& fields, Generation& generation) {
   GEM8_TRY(const std::optional<bool> wanted, fields.boolean("logprobs"));
   GEM8_TRY(const std::optional<std::int64_t> top, fields.integer("top_logprobs"));
-  if (top && *top != 0 && !wanted.value_or(false)) return bad_field("top_logprobs", "when using `top_logprobs`, `logprobs` must be set to true.");
+  if (top && *top != 0 && !wanted.value_or(false))
+    return bad_field("top_logprobs", "when using `top_logprobs`, `logprobs` must be set to true.");
   if (!wanted.value_or(false)) return {};
   const std::int64_t n = top.value_or(0);
-  if (n < 0) return bad_field("top_logprobs", "top_logprobs must be 0 to {}, got {}", kMaxLogprobs, n);
+  if (n < 0)
+    return bad_field("top_logprobs", "top_logprobs must be 0 to {}, got {}", kMaxLogprobs, n);
   if (n > kMaxLogprobs) {
-    return bad_field("top_logprobs", "Requested sample logprobs of {}, which is greater than max allowed: {}", n, kMaxLogprobs);
+    return bad_field("top_logprobs",
+                     "Requested sample logprobs of {}, which is greater than max allowed: {}", n,
+                     kMaxLogprobs);
   }
   generation.sampling.n_logprobs = static_cast<std::int32_t>(n);
   return {};
@@ -151,7 +184,8 @@ Status read_logprobs(const Fields& fields, Generation& generation) {
 }  // namespace
 
 Result<ChatRequest> parse_chat_prompt(const Json& body) {
-  if (!body.is_object()) return mistyped("", "the body is {}, wanted a JSON object", body.kind_name());
+  if (!body.is_object())
+    return mistyped("", "the body is {}, wanted a JSON object", body.kind_name());
   const Fields fields(body);
   ChatRequest request;
   GEM8_TRY(const Json* messages, fields.array("messages"));
@@ -173,7 +207,9 @@ Result<ChatRequest> parse_chat_prompt(const Json& body) {
   request.add_generation_prompt = add_prompt.value_or(true);
   GEM8_TRY(const std::optional<std::string> model, fields.string("model"));
   request.model = model.value_or("");
-  GEM8_RETURN_IF_ERROR(refuse_unsupported(fields, {"continue_final_message", "documents", "chat_template", "mm_processor_kwargs", "media_io_kwargs"}));
+  GEM8_RETURN_IF_ERROR(
+      refuse_unsupported(fields, {"continue_final_message", "documents", "chat_template",
+                                  "mm_processor_kwargs", "media_io_kwargs"}));
   return request;
 }
 

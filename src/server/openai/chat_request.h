@@ -24,8 +24,9 @@ enum class ToolChoice { kNone, kAuto };
 /// A body of POST /v1/chat/completions, checked.
 struct ChatRequest {
   std::string model;  ///< empty: whatever is served
-  Json messages;      ///< as sent; every message an object with a role, every content string, null or a list of known parts
-  Json tools;         ///< as sent, or null
+  Json messages;  ///< as sent; every message an object with a role, every content string, null or a
+                  ///< list of known parts
+  Json tools;     ///< as sent, or null
   ToolChoice tool_choice = ToolChoice::kNone;
   bool parallel_tool_calls = true;
   Json template_kwargs;  ///< an object: chat_template_kwargs and what reasoning_effort means for it
@@ -39,7 +40,8 @@ struct ChatRequest {
 /// Errors as parse_generation(); kCorrupt for text that is no JSON object.
 Result<ChatRequest> parse_chat_request(std::string_view body, const GenerationDefaults& defaults);
 
-/// The parts of it that a prompt is rendered from, for /tokenize too: messages, tools, chat_template_kwargs and their kin.
+/// The parts of it that a prompt is rendered from, for /tokenize too: messages, tools,
+/// chat_template_kwargs and their kin.
 Result<ChatRequest> parse_chat_prompt(const Json& body);
 
 }  // namespace gem8::openai

@@ -17,17 +17,20 @@ Choice::Choice(const Tokenizer& tokenizer, const Generation& generation, ChoiceO
 void Choice::add(OutputDelta parsed, ChoiceDelta& delta) {
   if (options_.include_reasoning) delta.reasoning += parsed.reasoning;
   // Stop strings apply to the content only. Before min_tokens they do not count.
-  delta.content += n_tokens_ < min_tokens_ ? stop_.flush() + parsed.content : stop_.feed(parsed.content);
+  delta.content +=
+      n_tokens_ < min_tokens_ ? stop_.flush() + parsed.content : stop_.feed(parsed.content);
   for (ToolCallDelta& call : parsed.tool_calls) {
     if (call.index > 0 && !options_.parallel_tool_calls) continue;
-    CallPiece piece{.index = call.index, .name = std::move(call.name), .arguments = std::move(call.arguments)};
+    CallPiece piece{
+        .index = call.index, .name = std::move(call.name), .arguments = std::move(call.arguments)};
     if (piece.name) piece.id = options_.new_call_id();
     delta.calls.push_back(std::move(piece));
   }
 }
 
 void Choice::end(const Finish& finish, ChoiceDelta& delta) {
-  const EndedBy ended_by = finish.reason == EndReason::kStop ? EndedBy::kStopToken : EndedBy::kLength;
+  const EndedBy ended_by =
+      finish.reason == EndReason::kStop ? EndedBy::kStopToken : EndedBy::kLength;
   OutputDelta rest;
   if (parser_) {
     rest = parser_->finish(ended_by);
@@ -39,12 +42,17 @@ void Choice::end(const Finish& finish, ChoiceDelta& delta) {
   ChoiceEnd end;
   switch (finish.reason) {
     case EndReason::kStop:
-      end.finish_reason = parser_ && parser_->finish_reason() == FinishReason::kToolCalls ? "tool_calls" : "stop";
+      end.finish_reason =
+          parser_ && parser_->finish_reason() == FinishReason::kToolCalls ? "tool_calls" : "stop";
       if (finish.stop_token) end.stop_reason = value_of(*finish.stop_token);
       break;
-    case EndReason::kLength: end.finish_reason = "length"; break;
+    case EndReason::kLength:
+      end.finish_reason = "length";
+      break;
     case EndReason::kAbort:
-    case EndReason::kError: end.finish_reason = "abort"; break;
+    case EndReason::kError:
+      end.finish_reason = "abort";
+      break;
   }
   delta.end = std::move(end);
 }

@@ -54,17 +54,18 @@ struct ChoiceOptions {
   std::function<std::string()> new_call_id;
 };
 
-/// Turns the tokens of one answer into text: reasoning, content, tool calls, stop strings. The same for streams and whole answers: the joined
-/// deltas are the answer. Knows no socket.
+/// Turns the tokens of one answer into text: reasoning, content, tool calls, stop strings. The same
+/// for streams and whole answers: the joined deltas are the answer. Knows no socket.
 class Choice {
  public:
   /// `tokenizer` outlives this.
   Choice(const Tokenizer& tokenizer, const Generation& generation, ChoiceOptions options);
 
-  /// After the delta with an end nothing more is fed; the engine's request can be dropped then, even when it would go on.
+  /// After the delta with an end nothing more is fed; the engine's request can be dropped then,
+  /// even when it would go on.
   ChoiceDelta feed(const TokenEvent& event);
 
-  std::int64_t n_tokens() const { return n_tokens_; }                      ///< sampled, stop token included
+  std::int64_t n_tokens() const { return n_tokens_; }  ///< sampled, stop token included
   std::int64_t n_reasoning_tokens() const { return n_reasoning_tokens_; }
 
  private:

@@ -30,6 +30,7 @@ struct CompletionRequest {
 };
 
 /// Errors as parse_generation(); kCorrupt for text that is no JSON object.
-Result<CompletionRequest> parse_completion_request(std::string_view body, const GenerationDefaults& defaults);
+Result<CompletionRequest> parse_completion_request(std::string_view body,
+                                                   const GenerationDefaults& defaults);
 
 }  // namespace gem8::openai

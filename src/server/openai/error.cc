@@ -7,29 +7,44 @@ int status_of(Code code) {
   switch (code) {
     case Code::kInvalidArgument:
     case Code::kCorrupt:
-    case Code::kUnsupported: return 400;
-    case Code::kNotFound: return 404;
+    case Code::kUnsupported:
+      return 400;
+    case Code::kNotFound:
+      return 404;
     case Code::kExhausted:
     case Code::kCancelled:
-    case Code::kUnavailable: return 503;
-    case Code::kDeadline: return 504;
-    case Code::kInternal: return 500;
+    case Code::kUnavailable:
+      return 503;
+    case Code::kDeadline:
+      return 504;
+    case Code::kInternal:
+      return 500;
   }
   return 500;
 }
 
 const char* type_of(int status) {
   switch (status) {
-    case 400: return "BadRequestError";
-    case 401: return "AuthenticationError";
-    case 404: return "NotFoundError";
-    case 405: return "MethodNotAllowedError";
-    case 408: return "RequestTimeoutError";
-    case 413: return "PayloadTooLargeError";
-    case 431: return "HeadersTooLargeError";
-    case 503: return "ServiceUnavailableError";
-    case 504: return "GatewayTimeoutError";
-    default: return "InternalServerError";
+    case 400:
+      return "BadRequestError";
+    case 401:
+      return "AuthenticationError";
+    case 404:
+      return "NotFoundError";
+    case 405:
+      return "MethodNotAllowedError";
+    case 408:
+      return "RequestTimeoutError";
+    case 413:
+      return "PayloadTooLargeError";
+    case 431:
+      return "HeadersTooLargeError";
+    case 503:
+      return "ServiceUnavailableError";
+    case 504:
+      return "GatewayTimeoutError";
+    default:
+      return "InternalServerError";
   }
 }
 
@@ -43,13 +58,16 @@ ApiError api_error(const Error& error) {
   return result;
 }
 
-ApiError api_error(int status, std::string message) { return {status, type_of(status), std::move(message), {}}; }
+ApiError api_error(int status, std::string message) {
+  return {status, type_of(status), std::move(message), {}};
+}
 
 Json error_body(const ApiError& error) {
-  return Json::object({{"error", Json::object({{"message", error.message},
-                                               {"type", error.type},
-                                               {"param", error.param.empty() ? Json() : Json(error.param)},
-                                               {"code", error.status}})}});
+  return Json::object(
+      {{"error", Json::object({{"message", error.message},
+                               {"type", error.type},
+                               {"param", error.param.empty() ? Json() : Json(error.param)},
+                               {"code", error.status}})}});
 }
 
 }  // namespace gem8::openai

@@ -10,12 +10,13 @@ namespace gem8::openai {
 /// An error as HTTP and OpenAI clients see it.
 struct ApiError {
   int status = 500;
-  std::string type;     ///< "BadRequestError"
+  std::string type;  ///< "BadRequestError"
   std::string message;
-  std::string param;    ///< the request's field; empty: null
+  std::string param;  ///< the request's field; empty: null
 };
 
-/// The one place where codes become statuses and types. An error's context is the request field it is about.
+/// The one place where codes become statuses and types. An error's context is the request field it
+/// is about.
 ApiError api_error(const Error& error);
 
 /// For what the transport refuses before there is a request: the type that belongs to a status.
@@ -26,14 +27,19 @@ Json error_body(const ApiError& error);
 
 /// A wrong value of a field: kInvalidArgument with the field as its context.
 template <class... Args>
-[[nodiscard]] std::unexpected<Error> bad_field(std::string_view param, fmt::format_string<Args...> format, Args&&... args) {
-  return std::unexpected(Error{Code::kInvalidArgument, fmt::format(format, std::forward<Args>(args)...), std::string(param)});
+[[nodiscard]] std::unexpected<Error> bad_field(std::string_view param,
+                                               fmt::format_string<Args...> format, Args&&... args) {
+  return std::unexpected(Error{Code::kInvalidArgument,
+                               fmt::format(format, std::forward<Args>(args)...),
+                               std::string(param)});
 }
 
 /// A field of the wrong JSON type, or missing: kCorrupt.
 template <class... Args>
-[[nodiscard]] std::unexpected<Error> mistyped(std::string_view param, fmt::format_string<Args...> format, Args&&... args) {
-  return std::unexpected(Error{Code::kCorrupt, fmt::format(format, std::forward<Args>(args)...), std::string(param)});
+[[nodiscard]] std::unexpected<Error> mistyped(std::string_view param,
+                                              fmt::format_string<Args...> format, Args&&... args) {
+  return std::unexpected(
+      Error{Code::kCorrupt, fmt::format(format, std::forward<Args>(args)...), std::string(param)});
 }
 
 }  // namespace gem8::openai

@@ -8,7 +8,8 @@
 namespace gem8::openai {
 namespace {
 
-std::unexpected<Error> wrong_type(std::string_view key, const Json& found, std::string_view wanted) {
+std::unexpected<Error> wrong_type(std::string_view key, const Json& found,
+                                  std::string_view wanted) {
   return mistyped(key, "{}: found {}, wanted {}", key, found.kind_name(), wanted);
 }
 
@@ -29,7 +30,8 @@ std::optional<std::int64_t> lax_integer(const Json& value) {
   if (value.is_int()) return value.as_int();
   const std::optional<double> number = lax_number(value);
   // 2^63 itself is out; the comparison is exact in double.
-  if (!number || *number != std::floor(*number) || !(std::abs(*number) < 0x1p63)) return std::nullopt;
+  if (!number || *number != std::floor(*number) || !(std::abs(*number) < 0x1p63))
+    return std::nullopt;
   return static_cast<std::int64_t>(*number);
 }
 
@@ -86,7 +88,8 @@ Result<std::vector<TokenId>> Fields::token_ids(std::string_view key) const {
   if (items == nullptr) return ids;
   for (const Json& item : items->as_array()) {
     const std::optional<std::int64_t> id = lax_integer(item);
-    if (!id || *id < INT32_MIN || *id > INT32_MAX) return mistyped(key, "{}: every element must be a token id", key);
+    if (!id || *id < INT32_MIN || *id > INT32_MAX)
+      return mistyped(key, "{}: every element must be a token id", key);
     ids.push_back(TokenId{static_cast<std::int32_t>(*id)});
   }
   return ids;

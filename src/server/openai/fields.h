@@ -12,8 +12,9 @@
 
 namespace gem8::openai {
 
-/// Typed members of a request body. Absent and null are the same: nullopt. Numbers written as strings and integral floats are taken
-/// (clients send both); everything else of the wrong type is an error that names the field.
+/// Typed members of a request body. Absent and null are the same: nullopt. Numbers written as
+/// strings and integral floats are taken (clients send both); everything else of the wrong type is
+/// an error that names the field.
 class Fields {
  public:
   explicit Fields(const Json& object) : object_(&object) {}
@@ -24,8 +25,8 @@ class Fields {
   Result<std::optional<double>> number(std::string_view key) const;
   Result<std::optional<bool>> boolean(std::string_view key) const;
   Result<std::optional<std::string>> string(std::string_view key) const;
-  Result<const Json*> array(std::string_view key) const;   ///< nullptr when absent
-  Result<const Json*> object(std::string_view key) const;  ///< nullptr when absent
+  Result<const Json*> array(std::string_view key) const;               ///< nullptr when absent
+  Result<const Json*> object(std::string_view key) const;              ///< nullptr when absent
   Result<std::vector<TokenId>> token_ids(std::string_view key) const;  ///< empty when absent
 
  private:

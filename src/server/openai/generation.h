@@ -24,7 +24,7 @@ struct GenerationDefaults {
 
 /// How to generate: the fields that chat and plain completions share.
 struct Generation {
-  SamplingParams sampling;             ///< without n_logprobs; its seed is only valid with has_seed
+  SamplingParams sampling;  ///< without n_logprobs; its seed is only valid with has_seed
   bool has_seed = false;
   std::int64_t n = 1;
   std::optional<std::int64_t> max_tokens;
@@ -47,12 +47,13 @@ inline constexpr std::size_t kMaxStops = 64;
 /// Most answers of a request.
 inline constexpr std::int64_t kMaxChoices = 128;
 
-/// Reads and checks them. Errors: kCorrupt (mistyped), kInvalidArgument (out of range or contradicting), kUnsupported (known to vLLM,
-/// not yet to gem8); the context is the field. Ranges of sampling parameters are the engine's business, except for what cannot be said
-/// in its types.
+/// Reads and checks them. Errors: kCorrupt (mistyped), kInvalidArgument (out of range or
+/// contradicting), kUnsupported (known to vLLM, not yet to gem8); the context is the field. Ranges
+/// of sampling parameters are the engine's business, except for what cannot be said in its types.
 Result<Generation> parse_generation(const Fields& fields, const GenerationDefaults& defaults);
 
-/// A field that would change the answer but is not implemented: kUnsupported when it holds anything but null, false or nothing.
+/// A field that would change the answer but is not implemented: kUnsupported when it holds anything
+/// but null, false or nothing.
 Status refuse_unsupported(const Fields& fields, std::initializer_list<std::string_view> keys);
 
 }  // namespace gem8::openai

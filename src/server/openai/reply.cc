@@ -7,7 +7,9 @@ namespace gem8::openai {
 namespace {
 
 /// JSON has no infinities.
-float floored(float logprob) { return std::max(logprob, -9999.0f); }
+float floored(float logprob) {
+  return std::max(logprob, -9999.0f);
+}
 
 std::string token_text(const Tokenizer& tokenizer, TokenId id, bool as_id) {
   if (as_id) return fmt::format("token_id:{}", value_of(id));
@@ -31,13 +33,16 @@ Json ids_body(const std::vector<ScoredToken>& tokens) {
 }
 
 std::size_t n_characters(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  }));
 }
 
 Json call_body(const WholeChoice::Call& call) {
-  return Json::object({{"id", call.id},
-                       {"type", "function"},
-                       {"function", Json::object({{"name", call.name}, {"arguments", call.arguments}})}});
+  return Json::object(
+      {{"id", call.id},
+       {"type", "function"},
+       {"function", Json::object({{"name", call.name}, {"arguments", call.arguments}})}});
 }
 
 Json call_piece_body(const CallPiece& piece) {
@@ -69,20 +74,26 @@ void WholeChoice::add(ChoiceDelta delta) {
   if (delta.end) end = std::move(*delta.end);
 }
 
-std::string sse_event(const Json& value) { return "data: " + to_text(value) + "\n\n"; }
+std::string sse_event(const Json& value) {
+  return "data: " + to_text(value) + "\n\n";
+}
 
 Json usage_body(const Usage& usage) {
-  Json body = Json::object({{"prompt_tokens", usage.prompt_tokens},
-                            {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
-                            {"completion_tokens", usage.completion_tokens},
-                            {"prompt_tokens_details", Json::object({{"cached_tokens", usage.cached_tokens}})}});
-  if (usage.reasoning_tokens) body.set("completion_tokens_details", Json::object({{"reasoning_tokens", *usage.reasoning_tokens}}));
+  Json body = Json::object(
+      {{"prompt_tokens", usage.prompt_tokens},
+       {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
+       {"completion_tokens", usage.completion_tokens},
+       {"prompt_tokens_details", Json::object({{"cached_tokens", usage.cached_tokens}})}});
+  if (usage.reasoning_tokens)
+    body.set("completion_tokens_details",
+             Json::object({{"reasoning_tokens", *usage.reasoning_tokens}}));
   return body;
 }
 
 Json ChatReply::token_entry(TokenId id, float logprob) const {
   Json bytes = Json::array();
-  for (const char byte : tokenizer_.token_bytes(id)) bytes.push_back(static_cast<int>(static_cast<unsigned char>(byte)));
+  for (const char byte : tokenizer_.token_bytes(id))
+    bytes.push_back(static_cast<int>(static_cast<unsigned char>(byte)));
   return Json::object({{"token", token_text(tokenizer_, id, options_.tokens_as_ids)},
                        {"logprob", static_cast<double>(floored(logprob))},
                        {"bytes", std::move(bytes)}});
@@ -94,7 +105,8 @@ Json ChatReply::logprobs(const std::vector<ScoredToken>& tokens) const {
   for (const ScoredToken& scored : tokens) {
     Json entry = token_entry(scored.token.id, scored.token.logprob);
     Json top = Json::array();
-    for (const TokenLogprob& other : sampled_first(scored, static_cast<std::size_t>(*options_.n_logprobs))) {
+    for (const TokenLogprob& other :
+         sampled_first(scored, static_cast<std::size_t>(*options_.n_logprobs))) {
       top.push_back(token_entry(other.id, other.logprob));
     }
     entry.set("top_logprobs", std::move(top));
@@ -103,31 +115,34 @@ Json ChatReply::logprobs(const std::vector<ScoredToken>& tokens) const {
   return Json::object({{"content", std::move(content)}});
 }
 
-Json ChatReply::whole(const std::vector<WholeChoice>& choices, const Usage& usage, const Json& prompt_token_ids) const {
+Json ChatReply::whole(const std::vector<WholeChoice>& choices, const Usage& usage,
+                      const Json& prompt_token_ids) const {
   Json list = Json::array();
   for (std::size_t i = 0; i < choices.size(); ++i) {
     const WholeChoice& choice = choices[i];
     const Json reasoning = choice.reasoning.empty() ? Json() : Json(choice.reasoning);
-    Json message = Json::object({{"role", "assistant"},
-                                 {"content", choice.content.empty() ? Json() : Json(choice.content)},
-                                 {"refusal", Json()},
-                                 {"annotations", Json()},
-                                 {"audio", Json()},
-                                 {"function_call", Json()},
-                                 {"reasoning", reasoning},
-                                 {"reasoning_content", reasoning}});
+    Json message =
+        Json::object({{"role", "assistant"},
+                      {"content", choice.content.empty() ? Json() : Json(choice.content)},
+                      {"refusal", Json()},
+                      {"annotations", Json()},
+                      {"audio", Json()},
+                      {"function_call", Json()},
+                      {"reasoning", reasoning},
+                      {"reasoning_content", reasoning}});
     if (!choice.calls.empty()) {
       Json calls = Json::array();
       for (const WholeChoice::Call& call : choice.calls) calls.push_back(call_body(call));
       message.set("tool_calls", std::move(calls));
     }
-    list.push_back(Json::object({{"index", i},
-                                 {"message", std::move(message)},
-                                 {"logprobs", logprobs(choice.tokens)},
-                                 {"finish_reason", choice.end.finish_reason},
-                                 {"stop_reason", choice.end.stop_reason},
-                                 {"token_ids", options_.token_ids ? ids_body(choice.tokens) : Json()},
-                                 {"routed_experts", Json()}}));
+    list.push_back(
+        Json::object({{"index", i},
+                      {"message", std::move(message)},
+                      {"logprobs", logprobs(choice.tokens)},
+                      {"finish_reason", choice.end.finish_reason},
+                      {"stop_reason", choice.end.stop_reason},
+                      {"token_ids", options_.token_ids ? ids_body(choice.tokens) : Json()},
+                      {"routed_experts", Json()}}));
   }
   return Json::object({{"id", head_.id},
                        {"object", "chat.completion"},
@@ -156,17 +171,19 @@ Json ChatReply::chunk(Json choices, const std::optional<Usage>& usage) const {
 }
 
 std::string ChatReply::role_chunk(std::size_t index, const std::optional<Usage>& usage) const {
-  Json body = chunk(Json::array({Json::object({{"index", index},
-                                               {"delta", Json::object({{"role", "assistant"}, {"content", ""}})},
-                                               {"logprobs", Json()},
-                                               {"finish_reason", Json()}})}),
-                    usage);
+  Json body = chunk(
+      Json::array({Json::object({{"index", index},
+                                 {"delta", Json::object({{"role", "assistant"}, {"content", ""}})},
+                                 {"logprobs", Json()},
+                                 {"finish_reason", Json()}})}),
+      usage);
   body.set("prompt_token_ids", Json());
   body.set("prompt_text", Json());
   return sse_event(body);
 }
 
-std::string ChatReply::delta_chunks(std::size_t index, const ChoiceDelta& delta, const std::optional<Usage>& usage,
+std::string ChatReply::delta_chunks(std::size_t index, const ChoiceDelta& delta,
+                                    const std::optional<Usage>& usage,
                                     bool fingerprint_at_end) const {
   std::string events;
   Json scores = logprobs(delta.tokens);
@@ -179,8 +196,11 @@ std::string ChatReply::delta_chunks(std::size_t index, const ChoiceDelta& delta,
                          {"finish_reason", Json()},
                          {"token_ids", std::exchange(ids, {})}});
   };
-  const auto emit = [&](Json what) { events += sse_event(chunk(Json::array({choice(std::move(what))}), usage)); };
-  if (!delta.reasoning.empty()) emit(Json::object({{"reasoning", delta.reasoning}, {"reasoning_content", delta.reasoning}}));
+  const auto emit = [&](Json what) {
+    events += sse_event(chunk(Json::array({choice(std::move(what))}), usage));
+  };
+  if (!delta.reasoning.empty())
+    emit(Json::object({{"reasoning", delta.reasoning}, {"reasoning_content", delta.reasoning}}));
   if (!delta.content.empty()) emit(Json::object({{"content", delta.content}}));
   if (!delta.calls.empty()) {
     Json calls = Json::array();
@@ -217,7 +237,8 @@ Json CompletionReply::body(Json choices) const {
                        {"choices", std::move(choices)}});
 }
 
-Json CompletionReply::logprobs(const std::vector<ScoredToken>& tokens, std::size_t& text_offset) const {
+Json CompletionReply::logprobs(const std::vector<ScoredToken>& tokens,
+                               std::size_t& text_offset) const {
   if (!options_.n_logprobs || tokens.empty()) return {};
   Json offsets = Json::array();
   Json values = Json::array();
@@ -248,15 +269,16 @@ Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage
   for (std::size_t i = 0; i < choices.size(); ++i) {
     const WholeChoice& choice = choices[i];
     std::size_t text_offset = 0;
-    list.push_back(Json::object({{"index", i},
-                                 {"text", choice.content},
-                                 {"logprobs", logprobs(choice.tokens, text_offset)},
-                                 {"finish_reason", choice.end.finish_reason},
-                                 {"stop_reason", choice.end.stop_reason},
-                                 {"token_ids", options_.token_ids ? ids_body(choice.tokens) : Json()},
-                                 {"prompt_logprobs", Json()},
-                                 {"prompt_token_ids", Json()},
-                                 {"routed_experts", Json()}}));
+    list.push_back(
+        Json::object({{"index", i},
+                      {"text", choice.content},
+                      {"logprobs", logprobs(choice.tokens, text_offset)},
+                      {"finish_reason", choice.end.finish_reason},
+                      {"stop_reason", choice.end.stop_reason},
+                      {"token_ids", options_.token_ids ? ids_body(choice.tokens) : Json()},
+                      {"prompt_logprobs", Json()},
+                      {"prompt_token_ids", Json()},
+                      {"routed_experts", Json()}}));
   }
   Json result = body(std::move(list));
   result.set("service_tier", Json());
@@ -266,18 +288,20 @@ Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage
   return result;
 }
 
-std::string CompletionReply::delta_chunk(std::size_t index, const ChoiceDelta& delta, std::size_t& text_offset,
+std::string CompletionReply::delta_chunk(std::size_t index, const ChoiceDelta& delta,
+                                         std::size_t& text_offset,
                                          const std::optional<Usage>& usage) const {
   Json scores = logprobs(delta.tokens, text_offset);
   Json ids = options_.token_ids ? ids_body(delta.tokens) : Json();
   if (delta.content.empty() && !delta.end && scores.is_null() && ids.is_null()) return {};
-  Json result = body(Json::array({Json::object({{"index", index},
-                                                {"text", delta.content},
-                                                {"logprobs", std::move(scores)},
-                                                {"finish_reason", delta.end ? Json(delta.end->finish_reason) : Json()},
-                                                {"stop_reason", delta.end ? delta.end->stop_reason : Json()},
-                                                {"prompt_token_ids", Json()},
-                                                {"token_ids", std::move(ids)}})}));
+  Json result = body(Json::array(
+      {Json::object({{"index", index},
+                     {"text", delta.content},
+                     {"logprobs", std::move(scores)},
+                     {"finish_reason", delta.end ? Json(delta.end->finish_reason) : Json()},
+                     {"stop_reason", delta.end ? delta.end->stop_reason : Json()},
+                     {"prompt_token_ids", Json()},
+                     {"token_ids", std::move(ids)}})}));
   if (usage) result.set("usage", usage_body(*usage));
   return sse_event(result);
 }

@@ -21,9 +21,9 @@ struct Usage {
 
 /// What every body or chunk of one request says about itself.
 struct ReplyHead {
-  std::string id;       ///< "chatcmpl-...", "cmpl-..."
+  std::string id;  ///< "chatcmpl-...", "cmpl-..."
   std::int64_t created = 0;
-  std::string model;    ///< the first served name
+  std::string model;  ///< the first served name
   std::string fingerprint;
 };
 
@@ -56,19 +56,22 @@ inline constexpr std::string_view kSseComment = ": keep-alive\n\n";
 
 Json usage_body(const Usage& usage);
 
-/// Bodies and chunks of chat completions. Nulls stand where vLLM has them; both `reasoning` and `reasoning_content` are sent.
+/// Bodies and chunks of chat completions. Nulls stand where vLLM has them; both `reasoning` and
+/// `reasoning_content` are sent.
 class ChatReply {
  public:
   /// `tokenizer` outlives this.
   ChatReply(const Tokenizer& tokenizer, ReplyHead head, ReplyOptions options)
       : tokenizer_(tokenizer), head_(std::move(head)), options_(options) {}
 
-  Json whole(const std::vector<WholeChoice>& choices, const Usage& usage, const Json& prompt_token_ids) const;
+  Json whole(const std::vector<WholeChoice>& choices, const Usage& usage,
+             const Json& prompt_token_ids) const;
 
   /// Chunks, as events. `usage` is given only where each chunk carries it.
   std::string role_chunk(std::size_t index, const std::optional<Usage>& usage) const;
   /// The events of one delta: reasoning and content apart, the end last.
-  std::string delta_chunks(std::size_t index, const ChoiceDelta& delta, const std::optional<Usage>& usage, bool fingerprint_at_end) const;
+  std::string delta_chunks(std::size_t index, const ChoiceDelta& delta,
+                           const std::optional<Usage>& usage, bool fingerprint_at_end) const;
   std::string usage_chunk(const Usage& usage) const;
 
   Json logprobs(const std::vector<ScoredToken>& tokens) const;
@@ -89,11 +92,14 @@ class CompletionReply {
       : tokenizer_(tokenizer), head_(std::move(head)), options_(options) {}
 
   Json whole(const std::vector<WholeChoice>& choices, const Usage& usage) const;
-  /// Empty when the delta says nothing. `text_offset` counts the characters of the choice's tokens so far.
-  std::string delta_chunk(std::size_t index, const ChoiceDelta& delta, std::size_t& text_offset, const std::optional<Usage>& usage) const;
+  /// Empty when the delta says nothing. `text_offset` counts the characters of the choice's tokens
+  /// so far.
+  std::string delta_chunk(std::size_t index, const ChoiceDelta& delta, std::size_t& text_offset,
+                          const std::optional<Usage>& usage) const;
   std::string usage_chunk(const Usage& usage) const;
 
-  /// `text_offset`: characters of the answer before the first of the tokens, and then behind the last.
+  /// `text_offset`: characters of the answer before the first of the tokens, and then behind the
+  /// last.
   Json logprobs(const std::vector<ScoredToken>& tokens, std::size_t& text_offset) const;
 
  private:

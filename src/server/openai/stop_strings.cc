@@ -42,6 +42,8 @@ std::string StopStrings::feed(std::string_view text) {
   return released;
 }
 
-std::string StopStrings::flush() { return std::exchange(held_, {}); }
+std::string StopStrings::flush() {
+  return std::exchange(held_, {});
+}
 
 }  // namespace gem8::openai
