@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -21,26 +22,32 @@ struct JsonMember;
 class Json {
  public:
   using Array = std::vector<Json>;
-  using Object = std::vector<JsonMember>;  ///< in document order; parse_json refuses duplicate keys unless told to keep them
+  using Object = std::vector<JsonMember>;  ///< in document order; parse_json refuses duplicate keys
+                                           ///< unless told to keep them
   /// An integer outside int64: its digits as written, so that nothing is rounded on the way
   /// through.
   struct BigInteger {
     std::string digits;
   };
 
-  Json() = default;
-  Json(std::nullptr_t) {}                                       // NOLINT: values convert to Json
-  Json(bool value) : value_(value) {}                           // NOLINT
-  Json(double value) : value_(value) {}                         // NOLINT
-  Json(const char* value) : value_(std::string(value)) {}       // NOLINT
-  Json(std::string_view value) : value_(std::string(value)) {}  // NOLINT
-  Json(std::string value) : value_(std::move(value)) {}         // NOLINT
-  Json(BigInteger value) : value_(std::move(value)) {}          // NOLINT
-  Json(Array value);                                            // NOLINT
-  Json(Object value);                                           // NOLINT
+  // Defined below JsonMember: a compiler may need the whole type for any of them.
+  Json();
+  Json(const Json& other);
+  Json(Json&& other) noexcept;
+  Json& operator=(const Json& other);
+  Json& operator=(Json&& other) noexcept;
+  ~Json();
+  Json(std::nullptr_t);          // NOLINT: values convert to Json
+  Json(bool value);              // NOLINT
+  Json(double value);            // NOLINT
+  Json(const char* value);       // NOLINT
+  Json(std::string_view value);  // NOLINT
+  Json(std::string value);       // NOLINT
+  Json(BigInteger value);        // NOLINT
+  Json(Array value);             // NOLINT
+  Json(Object value);            // NOLINT
   template <class Int>
-  requires(std::is_integral_v<Int> && !std::is_same_v<Int, bool>) Json(Int value)
-      : value_(static_cast<std::int64_t>(value)) {}  // NOLINT
+  requires(std::is_integral_v<Int> && !std::is_same_v<Int, bool>) Json(Int value);  // NOLINT
 
   static Json array(std::initializer_list<Json> items = {});
   static Json object(std::initializer_list<std::pair<std::string_view, Json>> members = {});
@@ -89,10 +96,28 @@ struct JsonMember {
   friend bool operator==(const JsonMember& a, const JsonMember& b);
 };
 
+inline Json::Json() = default;
+inline Json::Json(const Json& other) = default;
+inline Json::Json(Json&& other) noexcept = default;
+inline Json& Json::operator=(const Json& other) = default;
+inline Json& Json::operator=(Json&& other) noexcept = default;
+inline Json::~Json() = default;
+inline Json::Json(std::nullptr_t) {}
+inline Json::Json(bool value) : value_(value) {}
+inline Json::Json(double value) : value_(value) {}
+inline Json::Json(const char* value) : value_(std::string(value)) {}
+inline Json::Json(std::string_view value) : value_(std::string(value)) {}
+inline Json::Json(std::string value) : value_(std::move(value)) {}
+inline Json::Json(BigInteger value) : value_(std::move(value)) {}
+template <class Int>
+requires(std::is_integral_v<Int> && !std::is_same_v<Int, bool>) Json::Json(Int value)
+    : value_(static_cast<std::int64_t>(value)) {}
+
 struct JsonLimits {
   std::size_t max_bytes = std::size_t{256} << 20;
   std::size_t max_depth = 64;
-  bool keep_duplicate_keys = false;  ///< every occurrence becomes a member: for readers that report them themselves
+  bool keep_duplicate_keys =
+      false;  ///< every occurrence becomes a member: for readers that report them themselves
 };
 
 /// The one JSON document in `text`. Errors: kCorrupt with the byte offset for malformed text,
