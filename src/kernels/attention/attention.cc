@@ -133,7 +133,7 @@ void attention(KernelContext& context, const AttentionKernel& kernel, const Cons
                            std::int64_t n, const AttentionState& state, void* scratch) {
     kernel.partial({.layer = &layer,
                     .kv_head = item.kv_head,
-                    .pages = step.sequences[static_cast<std::size_t>(item.sequence)].pages,
+                    .pages = step.sequences[static_cast<std::size_t>(item.sequence)].pages.data(),
                     .queries = queries,
                     .n_queries = n,
                     .key_begin = split * kAttentionSplitKeys,

@@ -36,7 +36,7 @@ struct AttentionState {
 struct AttentionTile {
   const KvLayer* layer = nullptr;
   std::int64_t kv_head = 0;
-  std::span<const std::int32_t> pages;
+  const std::int32_t* pages = nullptr;
   const AttentionQuery* queries = nullptr;
   std::int64_t n_queries = 0;
   std::int64_t key_begin = 0;

@@ -37,7 +37,7 @@ void partial(const AttentionTile& tile) noexcept {
       double sum = 0.0;
       for (std::int64_t key = std::max(query.lo, tile.key_begin);
            key < std::min(query.hi + 1, tile.key_end); ++key) {
-        const std::int64_t page = tile.pages[static_cast<std::size_t>(key / KvLayer::kPageTokens)];
+        const std::int64_t page = tile.pages[key / KvLayer::kPageTokens];
         const std::int64_t cell = (page * layer.kv_heads + tile.kv_head) * KvLayer::kPageTokens +
                                   key % KvLayer::kPageTokens;
         const T* k = static_cast<const T*>(layer.k) + cell * layer.k_lanes;
