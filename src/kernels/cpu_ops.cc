@@ -11,6 +11,7 @@
 #include "kernels/linear/linear.h"
 #include "kernels/ops.h"
 #include "kernels/rms_norm/rms_norm.h"
+#include "kernels/rms_norm/rope_cache.h"
 #include "kernels/router/router.h"
 #include "kernels/vision/vision.h"
 

@@ -188,7 +188,8 @@ class Ops {
   /// scalar. y may be r or a.
   virtual void norm_add(ConstMat a, ParamVec w, float eps, ConstMat r, float scale, Mat y) = 0;
 
-  /// y_i = R(x · W_iᵀ * scale_i) for tasks that share x; one parallel region for all of them; at most 8 tasks.
+  /// y_i = R(x · W_iᵀ * scale_i) for tasks that share x; one parallel region for all of them; at
+  /// most 8 tasks.
   virtual void linear(ConstMat x, std::span<const LinearTask> tasks) = 0;
 
   /// y = R(R(gelu_tanh(R(x · gateᵀ))) * R(x · upᵀ)); fused rows may leave out the inner roundings.
@@ -238,20 +239,22 @@ class Ops {
 
   // --- for the image tower ---
 
-  /// As norm_rope, in two dimensions: the first half of each head turns with the patch's column, the second with its row; inside a
-  /// half lane j pairs with lane j + half/2. `table.head_dim` is the half. y may be x.
+  /// As norm_rope, in two dimensions: the first half of each head turns with the patch's column,
+  /// the second with its row; inside a half lane j pairs with lane j + half/2. `table.head_dim` is
+  /// the half. y may be x.
   virtual void norm_rope_2d(ConstMat x, std::int64_t heads, ParamVec w, float eps,
                             std::span<const std::int32_t> columns,
                             std::span<const std::int32_t> rows, const RopeTable& table, Mat y) = 0;
 
-  /// y = softmax(q · k) times v, scale 1, every patch of an image with every patch of the same image; [patches, heads * head_dim].
+  /// y = softmax(q · k) times v, scale 1, every patch of an image with every patch of the same
+  /// image; [patches, heads * head_dim].
   virtual void image_attention(ConstMat q, ConstMat k, ConstMat v, std::int64_t heads,
                                std::span<const PatchGrid> images, Mat y) = 0;
 
-  /// y[cell] = R((R(mean of the cell's 3 x 3 patches) * factor - bias) * scale), in F32 inside; bias none: without both. Cells
-  /// row-major per image, images one after the other.
-  virtual void pool_patches(ConstMat x, std::span<const PatchGrid> images, float factor, ParamVec bias,
-                            ParamVec scale, Mat y) = 0;
+  /// y[cell] = R((R(mean of the cell's 3 x 3 patches) * factor - bias) * scale), in F32 inside;
+  /// bias none: without both. Cells row-major per image, images one after the other.
+  virtual void pool_patches(ConstMat x, std::span<const PatchGrid> images, float factor,
+                            ParamVec bias, ParamVec scale, Mat y) = 0;
 
   /// y = min(max(x, low), high). y may be x.
   virtual void clamp(ConstMat x, float low, float high, Mat y) = 0;

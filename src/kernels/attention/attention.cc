@@ -1,4 +1,5 @@
 #include "kernels/attention/attention.h"
+#include "kernels/context.h"
 
 #include <algorithm>
 

@@ -3,11 +3,12 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/context.h"
 #include "kernels/isa/isa.h"
 #include "kernels/ops.h"
 
 namespace gem8 {
+
+struct KernelContext;
 
 /// The keys of one query form a range: lo = max(0, q - window + 1), hi = q, or the end of q's image
 /// block. One query of a tile:

@@ -1,6 +1,10 @@
+// In this order: the vectors, what is written over them, the family.
 #include "kernels/simd/vec_avx2.h"
+
 #include "kernels/simd/math.h"
+
 #include "kernels/linear/arith_avx2.h"
+
 #include "kernels/attention/attention_body.h"
 
 namespace gem8 {

@@ -2,15 +2,18 @@
 
 #include "kernels/attention/attention.h"
 
-// The family for one ISA. Include a vec_*.h, simd/math.h and an arith_*.h (for Bf16ByBf16) first. BF16 caches only.
+// The family for one ISA. Include a vec_*.h, simd/math.h and an arith_*.h (for Bf16ByBf16) first.
+// BF16 caches only.
 namespace gem8 {
 namespace {
 
-constexpr std::int64_t kKeys = KvLayer::kPageTokens;  ///< keys of a block: a page, so blocks lie at absolute positions
+constexpr std::int64_t kKeys =
+    KvLayer::kPageTokens;  ///< keys of a block: a page, so blocks lie at absolute positions
 constexpr std::int64_t kQueries = kAttentionTileQueries;
 
-/// The scratch of a tile. For a k_in_v layer, q is split: `rotated` [k_lanes] meets the stored lanes of k, `folded` [head_dim] is
-/// R(q * k_norm) in the other lanes and zero in the rotated ones, and meets v.
+/// The scratch of a tile. For a k_in_v layer, q is split: `rotated` [k_lanes] meets the stored
+/// lanes of k, `folded` [head_dim] is R(q * k_norm) in the other lanes and zero in the rotated
+/// ones, and meets v.
 struct TileScratch {
   float scores[kQueries * kKeys];
   float shrink[kQueries];
@@ -19,7 +22,8 @@ struct TileScratch {
 };
 static_assert(sizeof(TileScratch) <= 4096 + kQueries * 4 * 64);
 
-inline void split_queries(const AttentionTile& tile, const AttentionQuery* queries, std::int64_t n, TileScratch& scratch) {
+inline void split_queries(const AttentionTile& tile, const AttentionQuery* queries, std::int64_t n,
+                          TileScratch& scratch) {
   const KvLayer& layer = *tile.layer;
   auto* memory = reinterpret_cast<std::uint16_t*>(&scratch + 1);
   const std::int64_t half = layer.head_dim / 2;
@@ -36,8 +40,10 @@ inline void split_queries(const AttentionTile& tile, const AttentionQuery* queri
       }
       const std::int64_t first = part * half + k_half;
       for_lanes(half - k_half, [&](std::int64_t lane, auto lanes) {
-        const Vec w = norm_is_f32 ? load(static_cast<const float*>(layer.k_norm.data) + first + lane, lanes)
-                                  : load(static_cast<const std::uint16_t*>(layer.k_norm.data) + first + lane, lanes);
+        const Vec w =
+            norm_is_f32
+                ? load(static_cast<const float*>(layer.k_norm.data) + first + lane, lanes)
+                : load(static_cast<const std::uint16_t*>(layer.k_norm.data) + first + lane, lanes);
         store(folded + first + lane, load(q + first + lane, lanes) * w, lanes);
       });
     }
@@ -46,17 +52,20 @@ inline void split_queries(const AttentionTile& tile, const AttentionQuery* queri
   }
 }
 
-/// One query, one block: scores become weights relative to the running maximum; keys outside [lo, hi] weigh nothing.
-inline void softmax_block(float* scores, std::int64_t key, const AttentionQuery& query, float* max_so_far, float* sum, float* shrink) {
+/// One query, one block: scores become weights relative to the running maximum; keys outside [lo,
+/// hi] weigh nothing.
+inline void softmax_block(float* scores, std::int64_t key, const AttentionQuery& query,
+                          float* max_so_far, float* sum, float* shrink) {
   constexpr std::int64_t w = Vec::kLanes;
   constexpr std::int64_t n = kKeys / w;
-  const std::int64_t from = query.lo - key;   // lanes [from, to) are allowed
+  const std::int64_t from = query.lo - key;  // lanes [from, to) are allowed
   const std::int64_t to = query.hi + 1 - key;
   const Vec none = splat(AttentionState::kNoKeys);
   Vec s[n];
   Vec block_max = none;
   for (std::int64_t i = 0; i < n; ++i) {
-    s[i] = first_lanes(none, from - i * w, first_lanes(load(scores + i * w, Full{}), to - i * w, none));
+    s[i] = first_lanes(none, from - i * w,
+                       first_lanes(load(scores + i * w, Full{}), to - i * w, none));
     block_max = max(s[i], block_max);
   }
   const float largest = reduce_max(block_max);
@@ -65,11 +74,13 @@ inline void softmax_block(float* scores, std::int64_t key, const AttentionQuery&
   Vec block_sum = splat(0.0f);
   for (std::int64_t i = 0; i < n; ++i) {
     const Vec zero = splat(0.0f);
-    const Vec p = first_lanes(zero, from - i * w, first_lanes(exp_of(s[i] - reference), to - i * w, zero));
+    const Vec p =
+        first_lanes(zero, from - i * w, first_lanes(exp_of(s[i] - reference), to - i * w, zero));
     store(scores + i * w, p, Full{});
     block_sum = block_sum + p;
   }
-  // When the maximum stays, e^0 is exactly 1: a block without keys for this query changes no bit of its state.
+  // When the maximum stays, e^0 is exactly 1: a block without keys for this query changes no bit of
+  // its state.
   alignas(64) float factor[w];
   store(factor, exp_of(splat(*max_so_far - new_max)), Full{});
   *shrink = factor[0];
@@ -77,16 +88,19 @@ inline void softmax_block(float* scores, std::int64_t key, const AttentionQuery&
   *max_so_far = new_max;
 }
 
-/// acc[t] = acc[t] * shrink[t] + sum over keys [from, to) of p[t][key] * v[key], T queries by C vectors of lanes, keys in order.
+/// acc[t] = acc[t] * shrink[t] + sum over keys [from, to) of p[t][key] * v[key], T queries by C
+/// vectors of lanes, keys in order.
 template <int T, int C, class P>
-inline void weigh_values(const float* p, const float* shrink, const std::uint16_t* v, std::int64_t head_dim, std::int64_t from,
-                         std::int64_t to, float* acc, P part) {
+inline void weigh_values(const float* p, const float* shrink, const std::uint16_t* v,
+                         std::int64_t head_dim, std::int64_t from, std::int64_t to, float* acc,
+                         P part) {
   constexpr std::int64_t w = Vec::kLanes;
   Vec sum[T][C];
 #pragma GCC unroll 16
   for (int t = 0; t < T; ++t) {
 #pragma GCC unroll 16
-    for (int c = 0; c < C; ++c) sum[t][c] = load(acc + t * head_dim + c * w, part) * splat(shrink[t]);
+    for (int c = 0; c < C; ++c)
+      sum[t][c] = load(acc + t * head_dim + c * w, part) * splat(shrink[t]);
   }
   for (std::int64_t key = from; key < to; ++key) {
 #pragma GCC unroll 16
@@ -104,17 +118,19 @@ inline void weigh_values(const float* p, const float* shrink, const std::uint16_
 }
 
 template <int T>
-inline void weigh_lanes(const float* p, const float* shrink, const std::uint16_t* v, std::int64_t head_dim, std::int64_t from,
-                        std::int64_t to, float* acc) {
+inline void weigh_lanes(const float* p, const float* shrink, const std::uint16_t* v,
+                        std::int64_t head_dim, std::int64_t from, std::int64_t to, float* acc) {
   constexpr std::int64_t w = Vec::kLanes;
   std::int64_t lane = 0;
-  for (; lane + 4 * w <= head_dim; lane += 4 * w) weigh_values<T, 4>(p, shrink, v + lane, head_dim, from, to, acc + lane, Full{});
+  for (; lane + 4 * w <= head_dim; lane += 4 * w)
+    weigh_values<T, 4>(p, shrink, v + lane, head_dim, from, to, acc + lane, Full{});
   for_lanes(head_dim - lane, [&](std::int64_t i, auto part) {
     weigh_values<T, 1>(p, shrink, v + lane + i, head_dim, from, to, acc + lane + i, part);
   });
 }
 
-void partial_of(const AttentionTile& tile, const AttentionQuery* queries, std::int64_t n, const AttentionState& state) {
+void partial_of(const AttentionTile& tile, const AttentionQuery* queries, std::int64_t n,
+                const AttentionState& state) {
   const KvLayer& layer = *tile.layer;
   const std::int64_t head_dim = layer.head_dim;
   auto& scratch = *static_cast<TileScratch*>(tile.scratch);
@@ -136,7 +152,12 @@ void partial_of(const AttentionTile& tile, const AttentionQuery* queries, std::i
     const std::int64_t cell = (tile.pages[key / kKeys] * layer.kv_heads + tile.kv_head) * kKeys;
     const auto* k = static_cast<const std::uint16_t*>(layer.k) + cell * layer.k_lanes;
     const auto* v = static_cast<const std::uint16_t*>(layer.v) + cell * head_dim;
-    DotCall dot{.x = scratch.q, .n_tokens = n, .n_rows = kKeys, .k = layer.k_lanes, .sums = scratch.scores, .sums_stride = kKeys};
+    DotCall dot{.x = scratch.q,
+                .n_tokens = n,
+                .n_rows = kKeys,
+                .k = layer.k_lanes,
+                .sums = scratch.scores,
+                .sums_stride = kKeys};
     dot_with<Bf16ByBf16, false>(dot, k, layer.k_lanes);
     if (layer.k_in_v) {
       alignas(64) float others[kQueries * kKeys];
@@ -149,14 +170,17 @@ void partial_of(const AttentionTile& tile, const AttentionQuery* queries, std::i
       });
     }
     for (std::int64_t i = 0; i < n; ++i) {
-      softmax_block(scratch.scores + i * kKeys, key, queries[i], state.max + i, state.sum + i, scratch.shrink + i);
+      softmax_block(scratch.scores + i * kKeys, key, queries[i], state.max + i, state.sum + i,
+                    scratch.shrink + i);
     }
-    // Slots outside the tile's keys may never have been written: they are not even multiplied by zero.
+    // Slots outside the tile's keys may never have been written: they are not even multiplied by
+    // zero.
     const std::int64_t from = begin > key ? begin - key : 0;
     const std::int64_t to = end - key < kKeys ? end - key : kKeys;
     std::int64_t i = 0;
     const auto weigh = [&]<int T>() {
-      weigh_lanes<T>(scratch.scores + i * kKeys, scratch.shrink + i, v, head_dim, from, to, state.acc + i * head_dim);
+      weigh_lanes<T>(scratch.scores + i * kKeys, scratch.shrink + i, v, head_dim, from, to,
+                     state.acc + i * head_dim);
       i += T;
     };
     while (i + 4 <= n) weigh.template operator()<4>();
@@ -168,11 +192,13 @@ void partial_of(const AttentionTile& tile, const AttentionQuery* queries, std::i
 void partial(const AttentionTile& tile) noexcept {
   for (std::int64_t i = 0; i < tile.n_queries; i += kQueries) {
     const std::int64_t n = tile.n_queries - i < kQueries ? tile.n_queries - i : kQueries;
-    partial_of(tile, tile.queries + i, n, {tile.state.max + i, tile.state.sum + i, tile.state.acc + i * tile.layer->head_dim});
+    partial_of(tile, tile.queries + i, n,
+               {tile.state.max + i, tile.state.sum + i, tile.state.acc + i * tile.layer->head_dim});
   }
 }
 
-void merge(const AttentionState& total, const AttentionState& part, std::int64_t n, std::int64_t head_dim) noexcept {
+void merge(const AttentionState& total, const AttentionState& part, std::int64_t n,
+           std::int64_t head_dim) noexcept {
   for (std::int64_t i = 0; i < n; ++i) {
     const float new_max = total.max[i] > part.max[i] ? total.max[i] : part.max[i];
     const Vec keep = exp_of(splat(total.max[i] - new_max));
@@ -184,16 +210,20 @@ void merge(const AttentionState& total, const AttentionState& part, std::int64_t
     total.sum[i] = total.sum[i] * factors[0] + part.sum[i] * factors[Vec::kLanes];
     for_lanes(head_dim, [&](std::int64_t lane, auto lanes) {
       float* acc = total.acc + i * head_dim + lane;
-      store(acc, fma(load(acc, lanes), keep, load(part.acc + i * head_dim + lane, lanes) * add), lanes);
+      store(acc, fma(load(acc, lanes), keep, load(part.acc + i * head_dim + lane, lanes) * add),
+            lanes);
     });
   }
 }
 
-void finish(const AttentionState& total, std::int64_t n, std::int64_t head_dim, void* const* y, DType) noexcept {
+void finish(const AttentionState& total, std::int64_t n, std::int64_t head_dim, void* const* y,
+            DType) noexcept {
   for (std::int64_t i = 0; i < n; ++i) {
     const Vec inv_sum = splat(1.0f / total.sum[i]);
     auto* out = static_cast<std::uint16_t*>(y[i]);
-    for_lanes(head_dim, [&](std::int64_t lane, auto lanes) { store(out + lane, load(total.acc + i * head_dim + lane, lanes) * inv_sum, lanes); });
+    for_lanes(head_dim, [&](std::int64_t lane, auto lanes) {
+      store(out + lane, load(total.acc + i * head_dim + lane, lanes) * inv_sum, lanes);
+    });
   }
 }
 

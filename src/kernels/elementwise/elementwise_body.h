@@ -13,7 +13,9 @@ inline void each_row(const ElementwiseCall& call, std::int64_t begin, std::int64
     const T* a = static_cast<const T*>(call.a.data) + row * call.a.stride;
     const T* b = has_b ? static_cast<const T*>(call.b.data) + row * call.b.stride : a;
     T* y = static_cast<T*>(call.y.data) + row * call.y.stride;
-    for_lanes(call.y.cols, [&](std::int64_t i, auto part) { store(y + i, f(load(a + i, part), load(b + i, part)), part); });
+    for_lanes(call.y.cols, [&](std::int64_t i, auto part) {
+      store(y + i, f(load(a + i, part), load(b + i, part)), part);
+    });
   }
 }
 
@@ -21,9 +23,12 @@ inline void each_row(const ElementwiseCall& call, std::int64_t begin, std::int64
 template <class F>
 inline void each(const ElementwiseCall& call, std::int64_t begin, std::int64_t end, F formula) {
   if (call.y.dtype == DType::kF32) {
-    each_row<float>(call, begin, end, [&](Vec a, Vec b) { return formula(a, b, [](Vec v) { return v; }); });
+    each_row<float>(call, begin, end,
+                    [&](Vec a, Vec b) { return formula(a, b, [](Vec v) { return v; }); });
   } else {
-    each_row<std::uint16_t>(call, begin, end, [&](Vec a, Vec b) { return formula(a, b, [](Vec v) { return round_bf16(v); }); });
+    each_row<std::uint16_t>(call, begin, end, [&](Vec a, Vec b) {
+      return formula(a, b, [](Vec v) { return round_bf16(v); });
+    });
   }
 }
 
@@ -44,7 +49,8 @@ void scale(const ElementwiseCall& call, std::int64_t begin, std::int64_t end) no
 void soft_cap(const ElementwiseCall& call, std::int64_t begin, std::int64_t end) noexcept {
   const Vec cap = splat(call.factor);
   const Vec two_over_cap = splat(2.0f / call.factor);
-  // tanh(u) = 1 - 2 / (e^2u + 1); its absolute error near zero, about an ulp of 1, is cap * 2^-23 after the product.
+  // tanh(u) = 1 - 2 / (e^2u + 1); its absolute error near zero, about an ulp of 1, is cap * 2^-23
+  // after the product.
   each(call, begin, end, [&](Vec a, Vec, auto) {
     const Vec tanh = splat(1.0f) - splat(2.0f) / (exp_of(a * two_over_cap) + splat(1.0f));
     return cap * tanh;

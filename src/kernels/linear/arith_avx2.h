@@ -6,7 +6,8 @@
 namespace gem8 {
 namespace {
 
-/// The spacing of E4M3 values around v: 2^(exponent - 3), at least 2^-9. The exponent field alone is the power of two below |v|.
+/// The spacing of E4M3 values around v: 2^(exponent - 3), at least 2^-9. The exponent field alone
+/// is the power of two below |v|.
 inline Vec e4m3_step(Vec v) {
   const Vec power = {_mm256_and_ps(v.v, _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000)))};
   return max(power, splat(0x1p-6f)) * splat(0.125f);
@@ -14,8 +15,8 @@ inline Vec e4m3_step(Vec v) {
 
 struct NoConstants {};
 
-/// Eight E4M3 codes as floats. Exponent and mantissa moved into place make the value times 2^-120, subnormals included (they are float32
-/// subnormals there), and the multiplication is exact.
+/// Eight E4M3 codes as floats. Exponent and mantissa moved into place make the value times 2^-120,
+/// subnormals included (they are float32 subnormals there), and the multiplication is exact.
 inline Vec decode(__m128i bytes) {
   const __m256i codes = _mm256_cvtepu8_epi32(bytes);
   const __m256i magnitude = _mm256_and_si256(codes, _mm256_set1_epi32(0x7f));
@@ -26,7 +27,9 @@ inline Vec decode(__m128i bytes) {
   return {_mm256_or_ps(value, _mm256_castsi256_ps(is_nan))};
 }
 
-inline Vec load_weight(const std::uint8_t* p, Full) { return decode(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+inline Vec load_weight(const std::uint8_t* p, Full) {
+  return decode(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
 inline Vec load_weight(const std::uint8_t* p, Part part) {
   alignas(16) std::uint8_t lanes[16] = {};
   for (std::int64_t i = 0; i < part.n; ++i) lanes[i] = p[i];

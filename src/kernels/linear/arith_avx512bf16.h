@@ -18,18 +18,26 @@ struct Pair {
   __m512bh upper;
 };
 
-inline __m512bh as_bf16(__m512i bits) { return (__m512bh)bits; }
-inline __mmask32 mask32(std::int64_t n) { return n >= 32 ? 0xffffffffu : (n <= 0 ? 0u : (1u << n) - 1u); }
-inline __mmask64 mask64(std::int64_t n) { return n >= 64 ? ~0ull : (1ull << n) - 1ull; }
+inline __m512bh as_bf16(__m512i bits) {
+  return (__m512bh)bits;
+}
+inline __mmask32 mask32(std::int64_t n) {
+  return n >= 32 ? 0xffffffffu : (n <= 0 ? 0u : (1u << n) - 1u);
+}
+inline __mmask64 mask64(std::int64_t n) {
+  return n >= 64 ? ~0ull : (1ull << n) - 1ull;
+}
 
 inline Pair load_pair(const std::uint16_t* p) {
   return {as_bf16(_mm512_loadu_si512(p)), as_bf16(_mm512_loadu_si512(p + 32))};
 }
 inline Pair load_pair_part(const std::uint16_t* p, std::int64_t n) {
-  return {as_bf16(_mm512_maskz_loadu_epi16(mask32(n), p)), as_bf16(_mm512_maskz_loadu_epi16(mask32(n - 32), p + 32))};
+  return {as_bf16(_mm512_maskz_loadu_epi16(mask32(n), p)),
+          as_bf16(_mm512_maskz_loadu_epi16(mask32(n - 32), p + 32))};
 }
 
-/// E4M3 to BF16 by table: the lower 7 bits of a code select the two bytes of the magnitude, the eighth is the sign.
+/// E4M3 to BF16 by table: the lower 7 bits of a code select the two bytes of the magnitude, the
+/// eighth is the sign.
 struct E4M3Tables {
   __m512i low[2];
   __m512i high[2];
@@ -67,11 +75,14 @@ inline E4M3Tables e4m3_tables() {
 }
 
 inline Pair decode(const E4M3Tables& tables, __m512i codes) {
-  // unpack interleaves within 128-bit lanes: put quarter-lanes where it makes the elements come out in order.
-  const __m512i ordered = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), codes);
+  // unpack interleaves within 128-bit lanes: put quarter-lanes where it makes the elements come out
+  // in order.
+  const __m512i ordered =
+      _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), codes);
   const __m512i low = _mm512_permutex2var_epi8(tables.low[0], ordered, tables.low[1]);
   const __m512i magnitude = _mm512_permutex2var_epi8(tables.high[0], ordered, tables.high[1]);
-  const __m512i high = _mm512_ternarylogic_epi32(magnitude, ordered, _mm512_set1_epi8(static_cast<char>(0x80)), 0xf8);  // a | (b & c)
+  const __m512i high = _mm512_ternarylogic_epi32(
+      magnitude, ordered, _mm512_set1_epi8(static_cast<char>(0x80)), 0xf8);  // a | (b & c)
   return {as_bf16(_mm512_unpacklo_epi8(low, high)), as_bf16(_mm512_unpackhi_epi8(low, high))};
 }
 
@@ -90,7 +101,9 @@ struct Bf16ByBf16 {
   static Pair load_x_part(const X* p, std::int64_t n) { return load_pair_part(p, n); }
   static Pair load_w(Constants, const W* p) { return load_pair(p); }
   static Pair load_w_part(Constants, const W* p, std::int64_t n) { return load_pair_part(p, n); }
-  static Vec dot(Vec acc, Pair x, Pair w) { return {_mm512_dpbf16_ps(_mm512_dpbf16_ps(acc.v, x.lower, w.lower), x.upper, w.upper)}; }
+  static Vec dot(Vec acc, Pair x, Pair w) {
+    return {_mm512_dpbf16_ps(_mm512_dpbf16_ps(acc.v, x.lower, w.lower), x.upper, w.upper)};
+  }
 };
 
 struct Bf16ByE4M3 : Bf16ByBf16 {
@@ -100,7 +113,9 @@ struct Bf16ByE4M3 : Bf16ByBf16 {
   static constexpr int kRows[4] = {8, 8, 4, 4};
 
   static Constants constants() { return e4m3_tables(); }
-  static Pair load_w(const Constants& tables, const W* p) { return decode(tables, _mm512_loadu_si512(p)); }
+  static Pair load_w(const Constants& tables, const W* p) {
+    return decode(tables, _mm512_loadu_si512(p));
+  }
   static Pair load_w_part(const Constants& tables, const W* p, std::int64_t n) {
     return decode(tables, _mm512_maskz_loadu_epi8(mask64(n), p));
   }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/context.h"
 #include "kernels/linear/linear_inputs.h"
 
 namespace gem8 {

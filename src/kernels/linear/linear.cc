@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "foundation/check.h"
+#include "kernels/context.h"
 #include "kernels/linear/linear_inputs.h"
 
 namespace gem8 {

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/context.h"
 #include "kernels/isa/isa.h"
 #include "kernels/ops.h"
 
@@ -14,6 +13,8 @@
 /// Every output is a dot product over K with its own accumulators, filled in the same order
 /// whatever the tile around it: results do not depend on the batch, the blocking or the threads.
 namespace gem8 {
+
+struct KernelContext;
 
 /// sums[t * sums_stride + r] = x_t · w_r in F32, for n_tokens rows of x and n_rows rows of w.
 struct DotCall {

@@ -1,6 +1,10 @@
+// In this order: the vectors, what is written over them, the family.
 #include "kernels/simd/vec_avx512.h"
+
 #include "kernels/simd/math.h"
+
 #include "kernels/linear/arith_avx512bf16.h"
+
 #include "kernels/linear/linear_body.h"
 
 namespace gem8 {
@@ -20,8 +24,9 @@ void unpack_rows(const DotCall& call, std::int64_t stride) {
   }
 }
 
-/// Up to this many tokens weights are used as they are loaded: each tile decodes them once for up to four tokens, and they come from
-/// memory, so they are prefetched. Above it they are decoded once into L2 and used from there.
+/// Up to this many tokens weights are used as they are loaded: each tile decodes them once for up
+/// to four tokens, and they come from memory, so they are prefetched. Above it they are decoded
+/// once into L2 and used from there.
 constexpr std::int64_t kDirectTokens = 4;
 
 void dot(const DotCall& call) noexcept {
@@ -33,15 +38,18 @@ void dot(const DotCall& call) noexcept {
     }
     unpack_rows(call, padded);
     w16 = static_cast<const std::uint16_t*>(call.unpack);
-    if (call.x_dtype == DType::kF32) return dot_with<F32Arith<float, std::uint16_t>, false>(call, w16, padded);
+    if (call.x_dtype == DType::kF32)
+      return dot_with<F32Arith<float, std::uint16_t>, false>(call, w16, padded);
     return dot_with<Bf16ByBf16, false>(call, w16, padded);
   }
   if (call.w_dtype == DType::kF32) {
     const auto* w32 = static_cast<const float*>(call.w);
-    if (call.x_dtype == DType::kF32) return dot_with<F32Arith<float, float>, false>(call, w32, call.k);
+    if (call.x_dtype == DType::kF32)
+      return dot_with<F32Arith<float, float>, false>(call, w32, call.k);
     return dot_with<F32Arith<std::uint16_t, float>, false>(call, w32, call.k);
   }
-  if (call.x_dtype == DType::kF32) return dot_with<F32Arith<float, std::uint16_t>, false>(call, w16, call.k);
+  if (call.x_dtype == DType::kF32)
+    return dot_with<F32Arith<float, std::uint16_t>, false>(call, w16, call.k);
   if (call.n_tokens <= kDirectTokens) return dot_with<Bf16ByBf16, true>(call, w16, call.k);
   dot_with<Bf16ByBf16, false>(call, w16, call.k);
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/context.h"
 #include "kernels/element.h"
 #include "kernels/linear/linear.h"
 

@@ -1,5 +1,8 @@
+// In this order: the vectors, what is written over them, the family.
 #include "kernels/simd/vec_avx512.h"
+
 #include "kernels/simd/math.h"
+
 #include "kernels/rms_norm/rms_norm_body.h"
 
 namespace gem8 {

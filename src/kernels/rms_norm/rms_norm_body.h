@@ -2,22 +2,29 @@
 
 #include "kernels/rms_norm/rms_norm.h"
 
-// The family for one ISA. Include a vec_*.h and simd/math.h first. BF16 only: float32 models use the reference row.
+// The family for one ISA. Include a vec_*.h and simd/math.h first. BF16 only: float32 models use
+// the reference row.
 namespace gem8 {
 namespace {
 
 using Bits = std::uint16_t;
 
-inline const Bits* bits_row(const ConstMat& m, std::int64_t row) { return static_cast<const Bits*>(m.data) + row * m.stride; }
-inline Bits* bits_row(const Mat& m, std::int64_t row) { return static_cast<Bits*>(m.data) + row * m.stride; }
+inline const Bits* bits_row(const ConstMat& m, std::int64_t row) {
+  return static_cast<const Bits*>(m.data) + row * m.stride;
+}
+inline Bits* bits_row(const Mat& m, std::int64_t row) {
+  return static_cast<Bits*>(m.data) + row * m.stride;
+}
 
-/// (mean of x^2 + eps)^-1/2. Four chains: one would wait for every addition. The order depends on n alone.
+/// (mean of x^2 + eps)^-1/2. Four chains: one would wait for every addition. The order depends on n
+/// alone.
 inline float inverse_rms(const Bits* x, std::int64_t n, float eps) {
   constexpr std::int64_t w = Vec::kLanes;
   Vec a = splat(0.0f), b = a, c = a, d = a;
   std::int64_t i = 0;
   for (; i + 4 * w <= n; i += 4 * w) {
-    const Vec x0 = load(x + i, Full{}), x1 = load(x + i + w, Full{}), x2 = load(x + i + 2 * w, Full{}), x3 = load(x + i + 3 * w, Full{});
+    const Vec x0 = load(x + i, Full{}), x1 = load(x + i + w, Full{}),
+              x2 = load(x + i + 2 * w, Full{}), x3 = load(x + i + 3 * w, Full{});
     a = fma(x0, x0, a);
     b = fma(x1, x1, b);
     c = fma(x2, x2, c);
@@ -36,9 +43,13 @@ inline void with_weight(const ParamVec& w, F f) {
   if (w.data == nullptr) {
     f([](std::int64_t, auto) { return splat(1.0f); });
   } else if (w.dtype == DType::kF32) {
-    f([p = static_cast<const float*>(w.data)](std::int64_t i, auto part) { return load(p + i, part); });
+    f([p = static_cast<const float*>(w.data)](std::int64_t i, auto part) {
+      return load(p + i, part);
+    });
   } else {
-    f([p = static_cast<const Bits*>(w.data)](std::int64_t i, auto part) { return load(p + i, part); });
+    f([p = static_cast<const Bits*>(w.data)](std::int64_t i, auto part) {
+      return load(p + i, part);
+    });
   }
 }
 
@@ -48,7 +59,9 @@ void norm(const NormCall& call, std::int64_t begin, std::int64_t end) noexcept {
       const Bits* x = bits_row(call.x, row);
       Bits* y = bits_row(call.y, row);
       const Vec inv_rms = splat(inverse_rms(x, call.x.cols, call.eps));
-      for_lanes(call.x.cols, [&](std::int64_t i, auto part) { store(y + i, load(x + i, part) * inv_rms * w(i, part), part); });
+      for_lanes(call.x.cols, [&](std::int64_t i, auto part) {
+        store(y + i, load(x + i, part) * inv_rms * w(i, part), part);
+      });
     }
   });
 }
