@@ -1,4 +1,5 @@
 // gem8 render DIR: the prompt that a chat request becomes.
+#include <ctime>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,7 +23,8 @@ struct Options {
   bool raw_context = false;
 };
 
-/// {"template", "context"} through the template engine alone.
+/// {"template", "context"} through the template engine alone; "now" ("2026-03-04T05:06:07") is the
+/// time it sees.
 Result<std::string> render_raw(const Json& line) {
   const Json* source = line.find("template");
   const Json* context = line.find("context");
@@ -33,8 +35,17 @@ Result<std::string> render_raw(const Json& line) {
   }
   const auto parsed = jinja::Template::parse(source->as_string());
   if (!parsed) return std::unexpected(parsed.error().to_error());
-  auto text =
-      parsed->render(jinja::Value::from_json(context != nullptr ? *context : Json::object()));
+  jinja::RenderOptions options;
+  if (const Json* now = line.find("now"); now != nullptr && now->is_string()) {
+    std::tm time{};
+    if (strptime(now->as_string().c_str(), "%Y-%m-%dT%H:%M:%S", &time) == nullptr) {
+      return fail(Code::kInvalidArgument,
+                  "'now': found '{}', wanted a time such as 2026-03-04T05:06:07", now->as_string());
+    }
+    options.now = [time] { return time; };
+  }
+  auto text = parsed->render(
+      jinja::Value::from_json(context != nullptr ? *context : Json::object()), options);
   if (!text) return std::unexpected(text.error().to_error());
   return std::move(*text);
 }
