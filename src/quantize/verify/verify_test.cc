@@ -2,57 +2,24 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <set>
 
 #include "foundation/mapped_file.h"
 #include "quantize/verify/rules.h"
 #include "tests/support/broken_checkpoint.h"
-#include "tests/support/shared_folder.h"
+#include "tests/support/golden_checkpoint.h"
+#include "tests/support/temporary_folder.h"
 
 namespace gem8::verify {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// A folder of its own per test, removed at the end.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (fs::temp_directory_path() / "gem8-verify-XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-bool has_weights(const fs::path& dir) {
-  return fs::exists(dir / kSingleFileName) || fs::exists(dir / kIndexFileName);
-}
-
-/// The checkpoint tests/golden/REST, else golden/REST of the shared fixtures.
-std::optional<fs::path> golden(const std::string& rest) {
-  const fs::path shipped = fs::path(GEM8_TEST_DATA) / "golden" / rest;
-  if (has_weights(shipped)) return shipped;
-  const auto shared = testing::shared_folder();
-  if (shared && has_weights(*shared / "golden" / rest)) return *shared / "golden" / rest;
-  return std::nullopt;
-}
-
-std::shared_ptr<const Checkpoint> open_source(const fs::path& dir) {
-  auto source = Checkpoint::open(dir);
-  if (!source) ADD_FAILURE() << source.error().text();
-  return source ? std::make_shared<const Checkpoint>(std::move(*source)) : nullptr;
-}
+using testing::open_checkpoint;
+using testing::TemporaryFolder;
+const auto golden = testing::golden_path;
 
 std::string describe(const Report& report) {
   return to_text(report);
@@ -105,7 +72,7 @@ TEST_P(Broken, IsCaughtByTheNamedRules) {
   checkpoint.write(folder.path());
 
   ThreadPool pool(2);
-  const auto report = verify_checkpoint(folder.path(), {.source = open_source(*source)}, pool);
+  const auto report = verify_checkpoint(folder.path(), {.source = open_checkpoint(*source)}, pool);
   ASSERT_TRUE(report) << report.error().text();
   std::set<int> found;
   for (const Finding& finding : report->findings) {
@@ -153,7 +120,7 @@ TEST_P(IntactFile, HasNoOtherFinding) {
   ThreadPool pool(2);
   for (const bool with_source : {false, true}) {
     const auto report =
-        verify_checkpoint(*dir, {.source = with_source ? open_source(*source) : nullptr}, pool);
+        verify_checkpoint(*dir, {.source = with_source ? open_checkpoint(*source) : nullptr}, pool);
     ASSERT_TRUE(report) << report.error().text();
     std::size_t others = 0;
     for (const Finding& finding : report->findings) {

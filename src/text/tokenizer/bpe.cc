@@ -79,12 +79,18 @@ void Bpe::reserve(std::size_t n_merges) {
   }
 }
 
-Status Bpe::add_merge(const Vocabulary& vocabulary, TokenId left, TokenId right,
-                      std::optional<TokenId> merged) {
+Status Bpe::add_merge(const Vocabulary& vocabulary, TokenId left, TokenId right) {
   reserve(n_merges_ + 1);
-  if (!merged)
-    return fail(Code::kCorrupt, "merge {}: '{}' + '{}' is no token", n_merges_,
-                *vocabulary.text(left), *vocabulary.text(right));
+  const std::string_view a = *vocabulary.text(left), b = *vocabulary.text(right);
+  char joined[256];
+  std::optional<TokenId> merged;
+  if (a.size() + b.size() <= sizeof joined) {
+    std::copy(b.begin(), b.end(), std::copy(a.begin(), a.end(), joined));
+    merged = vocabulary.find({joined, a.size() + b.size()});
+  } else {
+    merged = vocabulary.find(std::string(a) + std::string(b));
+  }
+  if (!merged) return fail(Code::kCorrupt, "merge {}: '{}' + '{}' is no token", n_merges_, a, b);
   GEM8_RETURN_IF_ERROR(insert({pair_of(value_of(left), value_of(right)),
                                static_cast<std::uint32_t>(n_merges_), value_of(*merged)}));
   ++n_merges_;

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "foundation/json/json.h"
+#include "foundation/result.h"
+#include "foundation/token_id.h"
+#include "model/model.h"
+#include "quantize/hidden_states.h"
+#include "quantize/linears.h"
+
+namespace gem8 {
+
+/// What calibration saw at the inputs of one layer's linears.
+struct LayerStatistics {
+  std::array<float, kInputSites> amax{};  ///< largest |x| per InputSite, over every token
+  std::vector<std::int64_t> tokens_per_expert;
+  std::vector<float>
+      expert_down_amax;  ///< of each expert's down projection; meaningless where no token came
+
+  Json to_json() const;
+  static Result<LayerStatistics> from_json(const Json& value);
+};
+
+/// One forward pass per sample, layer by layer: all samples through layer i before any goes through
+/// layer i + 1, so that one layer's weights are in memory at a time. Samples share steps where they
+/// fit; by the ops' contract that changes no bit of any of them.
+///
+/// Hidden states live in two files in `folder`, read from one and written to the other. After
+/// layer() they are on disk, so that an interrupted run can continue with resume().
+class Calibrator {
+ public:
+  /// `samples` are token sequences, none empty, none longer than model.max_batch_tokens(). `model`
+  /// and `samples` must outlive this. `memory_bytes`: hidden states beyond it are given back to the
+  /// system as soon as they are used. Errors: kExhausted (disk, memory), kInvalidArgument (a token
+  /// outside the vocabulary).
+  static Result<std::unique_ptr<Calibrator>> create(Model& model,
+                                                    std::span<const std::vector<TokenId>> samples,
+                                                    const std::filesystem::path& folder,
+                                                    std::uint64_t memory_bytes);
+  ~Calibrator();
+
+  /// Computes the input of layer 0.
+  Status start();
+  /// Takes up the hidden states that a run with the same model and samples left after
+  /// `finished_layers`. Error: kNotFound or kCorrupt when they are not there: then start().
+  Status resume(std::int32_t finished_layers);
+  /// The last layer after which resume() can take up: models that share keys and values between
+  /// layers need those of the run itself.
+  std::int32_t last_resumable_layer() const;
+
+  /// Runs the next layer. Errors: kExhausted (disk); kCorrupt when an input is infinite or NaN, by
+  /// layer and site.
+  Result<LayerStatistics> next_layer();
+  std::int32_t layer() const { return layer_; }
+  std::int64_t tokens() const { return tokens_; }
+
+  /// Deletes the files. Nothing else may be called afterwards.
+  void remove_files();
+
+ private:
+  struct StepBatch;
+  class Watcher;
+
+  Calibrator(Model& model, std::span<const std::vector<TokenId>> samples,
+             std::filesystem::path folder, std::uint64_t memory_bytes);
+  std::filesystem::path file(int which) const;
+  std::size_t row_bytes() const;
+  Status allocate();
+  /// Opens (or finds) the sequences of a batch in `cache` and plans it.
+  Status plan(StepBatch& batch, KvCache& cache, bool keep_open);
+  void close(StepBatch& batch, KvCache& cache);
+  Result<std::unique_ptr<KvCache>> layer_cache(std::int32_t layer);
+
+  Model& model_;
+  std::span<const std::vector<TokenId>> samples_;
+  std::filesystem::path folder_;
+  std::uint64_t memory_bytes_ = 0;
+  std::int64_t tokens_ = 0;
+  std::int32_t layer_ = 0;
+  int current_ = 0;  ///< which file holds the input of layer_
+  HiddenStates states_[2];
+  std::vector<StepBatch> batches_;
+  std::vector<bool> is_kv_source_;      ///< [layers] read by another layer
+  std::unique_ptr<KvCache> shared_kv_;  ///< of those layers, every sample; null when there are none
+  std::vector<CacheSeq> shared_seqs_;   ///< [samples]
+  Buffer hidden_buffer_, per_layer_buffer_, routing_buffer_;
+  Step step_;
+};
+
+}  // namespace gem8

@@ -1,0 +1,297 @@
+#include "quantize/quantizer.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "backend/device.h"
+#include "formats/model_config.h"
+#include "formats/shard_index.h"
+#include "foundation/log.h"
+#include "foundation/mapped_file.h"
+#include "kernels/ops.h"
+#include "model/model.h"
+#include "quantize/encode.h"
+#include "quantize/fingerprint.h"
+#include "quantize/run_state.h"
+
+namespace gem8 {
+
+namespace {
+
+namespace fs = std::filesystem;
+constexpr std::string_view kFingerprintKey = "gem8.made_from";
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Identifies source, options and samples: what must agree for a run to be continued.
+std::string fingerprint_of(const Checkpoint& source, const ConversionPlan& plan,
+                           const QuantizeOptions& options) {
+  Fingerprint fingerprint;
+  add_checkpoint(source, fingerprint);
+  fingerprint.add(std::uint64_t{plan.scheme == Scheme::kStatic});
+  fingerprint.add(options.conversion.shard_bytes);
+  for (const std::string& name : plan.ignored_layers) fingerprint.add(name);
+  if (plan.scheme == Scheme::kStatic) {
+    fingerprint.add(dtype_name(options.calibration_dtype));
+    for (const auto& sample : options.samples) {
+      fingerprint.add(std::uint64_t{sample.size()});
+      fingerprint.add(std::as_bytes(std::span(sample)));
+    }
+  }
+  return fingerprint.text();
+}
+
+/// The fingerprint in the metadata of a folder's first shard; empty when there is none.
+std::string fingerprint_in(const fs::path& dir) {
+  std::error_code error;
+  for (fs::directory_iterator at(dir, error), end; !error && at != end; at.increment(error)) {
+    if (at->path().extension() != ".safetensors") continue;
+    const auto file = SafetensorsFile::open(at->path());
+    if (!file) return {};
+    for (const auto& [key, value] : file->metadata()) {
+      if (key == kFingerprintKey) return value;
+    }
+    return {};
+  }
+  return {};
+}
+
+bool is_weight_file(const std::string& name) {
+  for (const std::string_view ending :
+       {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5"}) {
+    if (name.ends_with(ending)) return true;
+  }
+  return name.ends_with(".index.json");
+}
+
+/// Tokenizer, templates, generation settings: every other file of the source.
+Status copy_companions(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  for (fs::directory_iterator at(from, error), end; !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    std::error_code kind;
+    if (!at->is_regular_file(kind) || name == "config.json" || is_weight_file(name)) continue;
+    GEM8_TRY(const MappedFile file, MappedFile::open(at->path()));
+    GEM8_RETURN_IF_ERROR(write_file_atomically(to / name, file.bytes()));
+  }
+  if (error) return system_error("cannot list", from, error.value());
+  return {};
+}
+
+Status write_companions(const Checkpoint& source, const ConversionPlan& plan, const fs::path& dir) {
+  ShardIndex index{.total_size = plan.total_bytes};
+  for (const ConversionShard& shard : plan.shards) {
+    for (const std::size_t i : shard.items) {
+      const ConversionItem& item = plan.items[i];
+      if (item.group == nullptr) index.weight_map[item.kept->name] = shard.file;
+      for (const std::string& module : item.modules) {
+        index.weight_map[module + ".weight"] = shard.file;
+        index.weight_map[module + ".weight_scale"] = shard.file;
+        if (plan.scheme == Scheme::kStatic) index.weight_map[module + ".input_scale"] = shard.file;
+      }
+    }
+  }
+  GEM8_RETURN_IF_ERROR(write_shard_index(dir, index));
+  GEM8_RETURN_IF_ERROR(
+      write_file_atomically(dir / "config.json", to_text(plan.config, {.indent = 2}) + "\n"));
+  return copy_companions(source.dir(), dir);
+}
+
+/// One conversion from beginning to end.
+class Run {
+ public:
+  Run(std::shared_ptr<const Checkpoint> source, const ConversionPlan& plan,
+      const QuantizeOptions& options, ThreadPool& pool)
+      : source_(std::move(source)), plan_(plan), options_(options), pool_(pool) {}
+
+  Result<QuantizeReport> run() {
+    partial_ = options_.out;
+    if (partial_.filename().empty()) partial_ = partial_.parent_path();  // a trailing slash
+    out_ = partial_;
+    partial_ += ".partial";
+    state_.fingerprint = fingerprint_of(*source_, plan_, options_);
+    GEM8_TRY(const bool done, check_out());
+    if (done) return std::move(report_);
+    GEM8_RETURN_IF_ERROR(prepare_partial());
+    if (plan_.scheme == Scheme::kStatic) GEM8_RETURN_IF_ERROR(prepare_calibration());
+    for (std::size_t i = 0; i < plan_.shards.size(); ++i) GEM8_RETURN_IF_ERROR(make_shard(i));
+    GEM8_RETURN_IF_ERROR(write_companions(*source_, plan_, partial_));
+    GEM8_RETURN_IF_ERROR(verify_result());
+    if (calibrator_) calibrator_->remove_files();
+    RunState::remove(partial_);
+    std::error_code error;
+    fs::rename(partial_, out_, error);
+    if (error) return system_error("cannot rename the finished checkpoint to", out_, error.value());
+    report_.layers = std::move(state_.layers);
+    report_.calibration_samples = plan_.scheme == Scheme::kStatic ? options_.samples.size() : 0;
+    return std::move(report_);
+  }
+
+ private:
+  void say(std::string_view stage, std::size_t done, std::size_t total) const {
+    if (options_.progress) options_.progress(stage, done, total);
+  }
+
+  /// True when OUT is what this run would make.
+  Result<bool> check_out() {
+    std::error_code error;
+    if (!fs::exists(out_, error)) return false;
+    if (fs::is_directory(out_, error) && fs::is_empty(out_, error)) return false;
+    if (fingerprint_in(out_) == state_.fingerprint) {
+      report_.already_done = true;
+      return true;
+    }
+    return fail(Code::kInvalidArgument,
+                "{}: exists and was not made from this source with these options; it is left alone",
+                out_.string());
+  }
+
+  Status prepare_partial() {
+    std::error_code error;
+    if (options_.restart) fs::remove_all(partial_, error);
+    GEM8_TRY(auto state, fs::exists(partial_, error)
+                             ? RunState::read(partial_)
+                             : Result<std::optional<RunState>>(std::nullopt));
+    if (state) {
+      if (state->fingerprint != state_.fingerprint) {
+        return fail(Code::kInvalidArgument,
+                    "{}: an unfinished run with another source, other options or other samples "
+                    "(begin anew with "
+                    "--restart)",
+                    partial_.string());
+      }
+      state_.layers = std::move(state->layers);
+    } else if (fs::exists(partial_, error) && !fs::is_empty(partial_, error)) {
+      return fail(Code::kInvalidArgument,
+                  "{}: in the way, and not an unfinished run (--restart removes it)",
+                  partial_.string());
+    }
+    fs::create_directories(partial_, error);
+    if (error) return system_error("cannot create", partial_, error.value());
+    return state_.write(partial_);
+  }
+
+  Status prepare_calibration() {
+    const auto n_layers = static_cast<std::size_t>(source_->config().text.n_layers);
+    if (state_.layers.size() > n_layers)
+      return fail(Code::kCorrupt, "the unfinished run has too many layers");
+    report_.resumed_layers = static_cast<std::int32_t>(state_.layers.size());
+    if (state_.layers.size() == n_layers) return {};  // only shards are missing
+    device_ = make_cpu_device();
+    GEM8_TRY(ops_, make_cpu_ops(*device_, pool_, {.activation_dtype = options_.calibration_dtype}));
+    std::int64_t longest = 1;
+    for (const auto& sample : options_.samples) {
+      longest = std::max(longest, static_cast<std::int64_t>(sample.size()));
+    }
+    GEM8_TRY(model_,
+             Model::load(source_, *ops_,
+                         {.max_batch_tokens = std::max(longest, options_.max_sample_tokens),
+                          .round_embedding_scale = options_.calibration_dtype != DType::kF32}));
+    GEM8_TRY(calibrator_,
+             Calibrator::create(*model_, options_.samples, partial_, options_.memory_bytes));
+    report_.calibration_tokens = calibrator_->tokens();
+    const auto finished = static_cast<std::int32_t>(state_.layers.size());
+    if (finished > 0) {
+      if (calibrator_->resume(finished)) {
+        log_info("continuing at layer {}", finished);
+        return {};
+      }
+      log_info(
+          "calibrating again from the first layer: hidden states of the interrupted run are of no "
+          "use");
+      state_.layers.clear();
+      report_.resumed_layers = 0;
+    }
+    return calibrator_->start();
+  }
+
+  Status calibrate_up_to(std::size_t n_layers) {
+    const auto start = std::chrono::steady_clock::now();
+    const auto total = static_cast<std::size_t>(source_->config().text.n_layers);
+    while (state_.layers.size() < n_layers) {
+      say("calibrating", state_.layers.size(), total);
+      GEM8_TRY(LayerStatistics statistics, calibrator_->next_layer());
+      state_.layers.push_back(std::move(statistics));
+      GEM8_RETURN_IF_ERROR(state_.write(partial_));
+    }
+    report_.seconds_calibrating += seconds_since(start);
+    return {};
+  }
+
+  std::vector<InputScales> input_scales() const {
+    std::vector<InputScales> scales;
+    for (const LayerStatistics& layer : state_.layers) {
+      InputScales& of_layer = scales.emplace_back();
+      for (std::size_t site = 0; site < kInputSites; ++site)
+        of_layer[site] = scale_of(layer.amax[site]);
+    }
+    return scales;
+  }
+
+  Status make_shard(std::size_t i) {
+    const ConversionShard& shard = plan_.shards[i];
+    GEM8_TRY(auto written, read_written_shard(partial_, plan_, shard));
+    if (!written) {
+      if (plan_.scheme == Scheme::kStatic) {
+        std::size_t layers = 0;
+        for (const std::size_t item : shard.items) {
+          if (plan_.items[item].group != nullptr) {
+            layers = std::max(layers, static_cast<std::size_t>(plan_.items[item].layer) + 1);
+          }
+        }
+        GEM8_RETURN_IF_ERROR(calibrate_up_to(layers));
+      }
+      const auto start = std::chrono::steady_clock::now();
+      say("writing", i, plan_.shards.size());
+      GEM8_TRY(auto fresh,
+               write_shard(partial_, plan_, shard, input_scales(),
+                           {{"format", "pt"}, {std::string(kFingerprintKey), state_.fingerprint}},
+                           pool_));
+      written = std::move(fresh);
+      report_.seconds_writing += seconds_since(start);
+    }
+    std::ranges::move(*written, std::back_inserter(report_.linears));
+    return {};
+  }
+
+  Status verify_result() {
+    const auto start = std::chrono::steady_clock::now();
+    say("verifying", 0, 1);
+    GEM8_TRY(report_.verification, verify::verify_checkpoint(partial_, {.source = source_}, pool_));
+    report_.seconds_verifying = seconds_since(start);
+    for (const verify::Finding& finding : report_.verification.findings) {
+      if (finding.severity != verify::Severity::kError) continue;
+      return fail(Code::kInternal,
+                  "{}: what was written does not pass its own check: V-{:02} {}: {}",
+                  partial_.string(), finding.rule, finding.tensor, finding.message);
+    }
+    return {};
+  }
+
+  std::shared_ptr<const Checkpoint> source_;
+  const ConversionPlan& plan_;
+  const QuantizeOptions& options_;
+  ThreadPool& pool_;
+  fs::path out_, partial_;
+  RunState state_;
+  QuantizeReport report_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Ops> ops_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Calibrator> calibrator_;
+};
+
+}  // namespace
+
+Result<QuantizeReport> quantize(std::shared_ptr<const Checkpoint> source,
+                                const ConversionPlan& plan, const QuantizeOptions& options,
+                                ThreadPool& pool) {
+  return Run(std::move(source), plan, options, pool).run();
+}
+
+}  // namespace gem8
