@@ -46,8 +46,8 @@ TEST(CheckpointSummary, SortsTensorsIntoParts) {
       Checkpoint::open(std::filesystem::path(GEM8_TEST_DATA) / "golden/models/tiny-31b");
   ASSERT_TRUE(tiny);
   const CheckpointSummary summary = summarise(*tiny);
-  // 12 layers: q, k, o and, but on the two full ones, v; three projections; seven norms and scalars.
-  // and the ends.
+  // 12 layers: q, k, o and, but on the two full ones, v; three projections; seven norms and
+  // scalars. and the ends.
   EXPECT_EQ(summary.parts.at(ModelPart::kAttention).n_tensors, 12u * 3 + 10);
   EXPECT_EQ(summary.parts.at(ModelPart::kMlp).n_tensors, 36u);
   EXPECT_EQ(summary.parts.at(ModelPart::kNorms).n_tensors, 12u * 7 + 1);

@@ -7,6 +7,7 @@
 #include "kernels/element.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/embed/embed.h"
+#include "kernels/image_attention/image_attention.h"
 #include "kernels/kv_store/kv_store.h"
 #include "kernels/linear/linear.h"
 #include "kernels/ops.h"
@@ -28,7 +29,8 @@ class CpuOps final : public Ops {
         linear_(isa::pick(linear_rows(), level).kernel),
         norm_(isa::pick(rms_norm_rows(), level).kernel),
         elementwise_(isa::pick(elementwise_rows(), level).kernel),
-        attention_(isa::pick(attention_rows(), level).kernel) {}
+        attention_(isa::pick(attention_rows(), level).kernel),
+        image_attention_(isa::pick(image_attention_rows(), level).kernel) {}
 
   Device& device() override { return device_; }
   DType activation_dtype() const override { return options_.activation_dtype; }
@@ -108,7 +110,7 @@ class CpuOps final : public Ops {
 
   void image_attention(ConstMat q, ConstMat k, ConstMat v, std::int64_t heads,
                        std::span<const PatchGrid> images, Mat y) override {
-    gem8::image_attention(context_.pool, q, k, v, heads, images, y);
+    gem8::image_attention(context_, image_attention_, q, k, v, heads, images, y);
   }
 
   void pool_patches(ConstMat x, std::span<const PatchGrid> images, float factor, ParamVec bias,
@@ -142,6 +144,7 @@ class CpuOps final : public Ops {
   RmsNormKernel norm_;
   ElementwiseKernel elementwise_;
   AttentionKernel attention_;
+  ImageAttentionKernel image_attention_;
 };
 
 }  // namespace

@@ -26,7 +26,7 @@ Result<std::unique_ptr<Model>> Model::load(std::shared_ptr<const Checkpoint> che
   std::unique_ptr<Model> model(new Model());
   model->ops_ = &ops;
   model->max_batch_tokens_ = options.max_batch_tokens;
-  model->round_embedding_scale_ = options.round_embedding_scale;
+  model->unrounded_embedding_scale_ = options.unrounded_embedding_scale;
   GEM8_TRY(model->weights_, bind_weights(*checkpoint, ops.device()));
   GEM8_TRY(Workspace workspace,
            Workspace::create(checkpoint->config().text, ops, options.max_batch_tokens));
@@ -82,17 +82,17 @@ Status Model::forward(const Batch& batch, KvCache& cache, Mat logits, Observer* 
 namespace {
 
 /// The square root of a width as the reference multiplies by it: rounded to the type of the
-/// embedding table.
-float embedding_scale(std::int64_t width, DType table, bool round) {
+/// embedding table (the type the model was trained with), unless asked not to.
+float embedding_scale(std::int64_t width, DType table, bool unrounded) {
   const float root = std::sqrt(static_cast<float>(width));
-  return round && table == DType::kBF16 ? round_to_bf16(root) : root;
+  return table == DType::kBF16 && !unrounded ? round_to_bf16(root) : root;
 }
 
 }  // namespace
 
 void Model::embed(const Batch& batch, const Step& step, Mat hidden, Mat per_layer) {
   const TextConfig& c = config().text;
-  const float scale = embedding_scale(c.hidden, weights_->embed.dtype, round_embedding_scale_);
+  const float scale = embedding_scale(c.hidden, weights_->embed.dtype, unrounded_embedding_scale_);
   ops_->embed(step.lookup, weights_->embed, scale, hidden);
   std::size_t first = 0;
   for (const SequenceChunk& chunk : batch.chunks) {
@@ -106,8 +106,8 @@ void Model::embed(const Batch& batch, const Step& step, Mat hidden, Mat per_laye
   if (!c.has_per_layer_embeddings()) return;
 
   // What the token says plus what its embedding says, for all layers at once.
-  const float width_scale =
-      embedding_scale(c.per_layer_hidden, weights_->per_layer_embed.dtype, round_embedding_scale_);
+  const float width_scale = embedding_scale(c.per_layer_hidden, weights_->per_layer_embed.dtype,
+                                            unrounded_embedding_scale_);
   ops_->embed(step.lookup, weights_->per_layer_embed, width_scale, per_layer);
   const Mat context = workspace_->per_layer_context.mat(step.tokens);
   const LinearTask task{&weights_->per_layer_projection, context};

@@ -20,10 +20,10 @@ struct Workspace;
 
 struct ModelOptions {
   std::int64_t max_batch_tokens = 2048;  ///< tokens of one step; workspaces are planned for it
-  /// The root of the width that multiplies embeddings is rounded to the table's type, as the
-  /// reference does in the checkpoint's own type. false: it stays F32, as where the reference loads
-  /// a bf16 checkpoint in float32 (float32 calibration).
-  bool round_embedding_scale = true;
+  /// Multiply embeddings by sqrt(hidden) itself. The model multiplies by its bfloat16 rounding (and
+  /// so does gem8 in every arithmetic); the reference implementation run in float32 leaves the
+  /// rounding out. For comparing with such runs only.
+  bool unrounded_embedding_scale = false;
 };
 
 /// What the layers of one step share: a checked Batch with its rows, positions, pages and image
@@ -111,7 +111,7 @@ class Model {
   std::unique_ptr<ModelWeights> weights_;
   std::unique_ptr<Workspace> workspace_;
   std::int64_t max_batch_tokens_ = 0;
-  bool round_embedding_scale_ = true;
+  bool unrounded_embedding_scale_ = false;
   Step step_;  ///< of forward()
 };
 

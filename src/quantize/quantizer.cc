@@ -191,7 +191,7 @@ class Run {
     GEM8_TRY(model_,
              Model::load(source_, *ops_,
                          {.max_batch_tokens = std::max(longest, options_.max_sample_tokens),
-                          .round_embedding_scale = options_.calibration_dtype != DType::kF32}));
+                          .unrounded_embedding_scale = options_.calibration_dtype == DType::kF32}));
     GEM8_TRY(calibrator_,
              Calibrator::create(*model_, options_.samples, partial_, options_.memory_bytes));
     report_.calibration_tokens = calibrator_->tokens();

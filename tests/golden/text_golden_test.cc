@@ -19,23 +19,6 @@
 namespace gem8::testing {
 namespace {
 
-Json read_json(const std::filesystem::path& path) {
-  const auto file = MappedFile::open(path);
-  EXPECT_TRUE(file) << path;
-  const auto bytes = file->bytes();
-  auto json = parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  EXPECT_TRUE(json) << path;
-  return *json;
-}
-
-/// The soft tokens of a golden sequence, where it has any.
-std::optional<Soft> soft_of(const Golden& golden, const std::string& seq) {
-  if (!golden.has(seq + ".soft_tokens")) return std::nullopt;
-  Soft soft{.rows = golden.floats(seq + ".soft_tokens"), .at = {}};
-  for (const std::int64_t type : golden.ints(seq + ".token_types")) soft.at.push_back(type != 0);
-  return soft;
-}
-
 class TextGolden : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
@@ -54,19 +37,6 @@ class TextGolden : public ::testing::TestWithParam<const char*> {
   double bound(const char* tensor) const {
     return facts_.find("tolerance_float32_abs")->find(tensor)->as_double();
   }
-  std::vector<std::string> sequences() const {
-    std::vector<std::string> names;
-    for (const std::string& name : golden_->names()) {
-      if (name.ends_with(".input_ids")) names.push_back(name.substr(0, name.find('.')));
-    }
-    return names;
-  }
-  std::vector<std::int64_t> positions(const std::string& seq, std::size_t tokens) const {
-    if (golden_->has(seq + ".positions")) return golden_->ints(seq + ".positions");
-    std::vector<std::int64_t> all(tokens);
-    std::iota(all.begin(), all.end(), 0);
-    return all;
-  }
 
   std::optional<Golden> golden_;
   Json facts_;
@@ -76,14 +46,14 @@ class TextGolden : public ::testing::TestWithParam<const char*> {
 TEST_P(TextGolden, EveryTensorIsWithinItsFloat32Bound) {
   std::map<std::string, double> worst;
   const auto layers = static_cast<std::int32_t>(engine_.model->layers());
-  for (const std::string& seq : sequences()) {
+  for (const std::string& seq : golden_->sequences()) {
     SCOPED_TRACE(seq);
     const std::vector<TokenId> ids = golden_->tokens(seq + ".input_ids");
-    const std::optional<Soft> soft = soft_of(*golden_, seq);
+    const std::optional<Soft> soft = golden_->soft(seq);
     Recorder seen(engine_);
     const std::vector<float> logits = run(engine_, ids, &seen, {}, soft ? &*soft : nullptr);
     ASSERT_FALSE(logits.empty());
-    const std::vector<std::int64_t> at = positions(seq, ids.size());
+    const std::vector<std::int64_t> at = golden_->positions(seq);
 
     const auto compare = [&](const char* tensor, std::span<const float> mine,
                              std::span<const float> theirs) {
@@ -145,16 +115,7 @@ TEST_P(TextGolden, EveryTensorIsWithinItsFloat32Bound) {
     }
     if (golden_->has(seq + ".nll")) {
       const std::vector<float> theirs = golden_->floats(seq + ".nll");
-      const std::size_t vocab = static_cast<std::size_t>(engine_.model->vocab());
-      std::vector<float> mine;
-      for (std::size_t t = 0; t < theirs.size(); ++t) {
-        const auto row = std::span(logits).subspan(t * vocab, vocab);
-        double sum = 0;
-        for (const float z : row) sum += std::exp(static_cast<double>(z));
-        mine.push_back(static_cast<float>(std::log(sum) -
-                                          row[static_cast<std::size_t>(value_of(ids[t + 1]))]));
-      }
-      compare("nll", mine, theirs);
+      compare("nll", negative_log_likelihood(logits, ids, engine_.model->vocab()), theirs);
     }
   }
   for (const auto& [tensor, difference] : worst) {
@@ -166,11 +127,11 @@ TEST_P(TextGolden, EveryTensorIsWithinItsFloat32Bound) {
 
 TEST_P(TextGolden, GreedyIdsAreThoseOfTheReference) {
   const std::size_t vocab = static_cast<std::size_t>(engine_.model->vocab());
-  for (const std::string& seq : sequences()) {
+  for (const std::string& seq : golden_->sequences()) {
     if (!golden_->has(seq + ".greedy_ids")) continue;
     SCOPED_TRACE(seq);
     std::vector<TokenId> ids = golden_->tokens(seq + ".input_ids");
-    const std::optional<Soft> soft = soft_of(*golden_, seq);
+    const std::optional<Soft> soft = golden_->soft(seq);
     std::vector<SoftTokens> placed;
     const std::int64_t hidden = engine_.model->hidden();
     for (std::size_t i = 0, row = 0; soft && i < ids.size(); ++i) {
@@ -334,14 +295,7 @@ TEST_P(TextGolden, SequencesInOneBatchAreBitwiseWhatTheyAreAlone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Family, TextGolden,
-                         ::testing::Values("tiny-26b", "tiny-31b", "tiny-e2b", "tiny-e4b",
-                                           "tiny-12b", "text-only", "wide-26b"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Family, TextGolden, family(), family_name);
 
 TEST(TextGoldenSharded, ShardsAndReleasedConfigStyleGiveTheSameBits) {
   const auto one = golden_checkpoint("models/tiny-26b");

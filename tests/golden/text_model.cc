@@ -6,7 +6,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
+#include "foundation/mapped_file.h"
 #include "model/matrix.h"
 #include "tests/support/shared_folder.h"
 
@@ -111,11 +113,57 @@ std::vector<std::string> Golden::names() const {
   return names;
 }
 
+std::vector<std::string> Golden::sequences() const {
+  std::vector<std::string> sequences;
+  for (const std::string& name : names()) {
+    if (name.ends_with(".input_ids")) sequences.push_back(name.substr(0, name.find('.')));
+  }
+  return sequences;
+}
+
+std::vector<std::int64_t> Golden::positions(const std::string& seq) const {
+  if (has(seq + ".positions")) return ints(seq + ".positions");
+  std::vector<std::int64_t> all(ints(seq + ".input_ids").size());
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
+
+std::optional<Soft> Golden::soft(const std::string& seq) const {
+  if (!has(seq + ".soft_tokens")) return std::nullopt;
+  Soft soft{.rows = floats(seq + ".soft_tokens"), .at = {}};
+  for (const std::int64_t type : ints(seq + ".token_types")) soft.at.push_back(type != 0);
+  return soft;
+}
+
+Json read_json(const fs::path& path) {
+  const auto file = MappedFile::open(path);
+  EXPECT_TRUE(file) << path;
+  if (!file) return {};
+  const auto bytes = file->bytes();
+  auto json = parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  EXPECT_TRUE(json) << path;
+  return json ? *json : Json();
+}
+
+std::vector<float> negative_log_likelihood(std::span<const float> logits,
+                                           std::span<const TokenId> ids, std::int64_t vocab) {
+  std::vector<float> nll;
+  for (std::size_t t = 0; t + 1 < ids.size(); ++t) {
+    const auto row =
+        logits.subspan(t * static_cast<std::size_t>(vocab), static_cast<std::size_t>(vocab));
+    double sum = 0;  // no shift: soft-capped logits are at most 30
+    for (const float z : row) sum += std::exp(static_cast<double>(z));
+    nll.push_back(
+        static_cast<float>(std::log(sum) - row[static_cast<std::size_t>(value_of(ids[t + 1]))]));
+  }
+  return nll;
+}
+
 Engine Engine::load(const std::filesystem::path& dir, const OpsOptions& options,
-                    std::size_t threads) {
+                    const ModelOptions& model_options) {
   Engine engine;
   engine.device = make_cpu_device();
-  engine.pool = std::make_unique<ThreadPool>(threads);
+  engine.pool = std::make_unique<ThreadPool>(2);
   auto ops = make_cpu_ops(*engine.device, *engine.pool, options);
   auto checkpoint = Checkpoint::open(dir);
   if (!ops || !checkpoint) {
@@ -124,7 +172,7 @@ Engine Engine::load(const std::filesystem::path& dir, const OpsOptions& options,
   }
   engine.ops = std::move(*ops);
   engine.checkpoint = std::make_shared<const Checkpoint>(std::move(*checkpoint));
-  auto model = Model::load(engine.checkpoint, *engine.ops, {.max_batch_tokens = 1280});
+  auto model = Model::load(engine.checkpoint, *engine.ops, model_options);
   if (!model) {
     ADD_FAILURE() << model.error().text();
     return {};

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -14,6 +17,7 @@
 #include "backend/device.h"
 #include "formats/checkpoint.h"
 #include "formats/safetensors.h"
+#include "foundation/json/json.h"
 #include "foundation/thread_pool.h"
 #include "kernels/ops.h"
 #include "model/model.h"
@@ -26,6 +30,12 @@ std::optional<std::filesystem::path> golden_path(std::string_view name);
 /// The same for a checkpoint folder, complete with its weights.
 std::optional<std::filesystem::path> golden_checkpoint(std::string_view name);
 
+/// The soft tokens of an image prompt: rows [n, hidden] in the order of the placeholders.
+struct Soft {
+  std::vector<float> rows;
+  std::vector<bool> at;  ///< [tokens]
+};
+
 /// The tensors of a golden file, as numbers.
 class Golden {
  public:
@@ -37,6 +47,12 @@ class Golden {
   std::vector<TokenId> tokens(const std::string& name) const;
   std::span<const std::int64_t> shape(const std::string& name) const;
   std::vector<std::string> names() const;
+
+  /// Sequences ("s37") with token ids.
+  std::vector<std::string> sequences() const;
+  /// The positions of a sequence whose tensors are stored.
+  std::vector<std::int64_t> positions(const std::string& seq) const;
+  std::optional<Soft> soft(const std::string& seq) const;
 
  private:
   std::optional<SafetensorsFile> file_;
@@ -52,7 +68,7 @@ struct Engine {
 
   /// Fails the test and returns an empty Engine when something cannot be made.
   static Engine load(const std::filesystem::path& dir, const OpsOptions& options,
-                     std::size_t threads = 2);
+                     const ModelOptions& model_options = {.max_batch_tokens = 1280});
 
   std::unique_ptr<KvCache> cache(std::int64_t pages = 256) const;
   std::vector<float> read(ConstMat x) const;  ///< rows x cols, widened
@@ -79,12 +95,6 @@ class Recorder : public Observer {
   std::map<std::int32_t, std::vector<float>> logits_;
 };
 
-/// The soft tokens of an image prompt: rows [n, hidden] in the order of the placeholders.
-struct Soft {
-  std::vector<float> rows;
-  std::vector<bool> at;  ///< [tokens]
-};
-
 /// Runs `ids` as one sequence in chunks of the given sizes (the last size repeats; none: one shot);
 /// logits [tokens, vocab].
 std::vector<float> run(const Engine& engine, std::span<const TokenId> ids,
@@ -97,5 +107,23 @@ double largest_difference(std::span<const float> a, std::span<const float> b);
 /// Rows of a [n, cols] matrix.
 std::vector<float> take_rows(std::span<const float> x, std::size_t cols,
                              std::span<const std::int64_t> rows);
+
+/// -log p(ids[t + 1] | ids[..t]) for logits [tokens, vocab]: one fewer than tokens.
+std::vector<float> negative_log_likelihood(std::span<const float> logits,
+                                           std::span<const TokenId> ids, std::int64_t vocab);
+
+/// A JSON file of the golden data; fails the test when it cannot be read.
+Json read_json(const std::filesystem::path& path);
+
+/// The models of the golden data, one of every kind, and their names as test suffixes.
+inline auto family() {
+  return ::testing::Values("tiny-26b", "tiny-31b", "tiny-e2b", "tiny-e4b", "tiny-12b", "text-only",
+                           "wide-26b");
+}
+inline std::string family_name(const ::testing::TestParamInfo<const char*>& test) {
+  std::string name = test.param;
+  std::ranges::replace(name, '-', '_');
+  return name;
+}
 
 }  // namespace gem8::testing

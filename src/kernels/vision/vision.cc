@@ -34,31 +34,6 @@ void rotate_axis(const float* x, std::int32_t position, const float* inv_freq, s
   }
 }
 
-/// One query against all keys of its image, in F32: scores, their softmax, the weighted sum of
-/// values. kt [head_dim, n] and v [n, head_dim] so that both inner loops run over contiguous
-/// memory.
-void attend(const float* q, const float* kt, const float* v, std::int64_t n, std::int64_t head_dim,
-            float* scores, float* out) {
-  std::fill(scores, scores + n, 0.0f);
-  for (std::int64_t d = 0; d < head_dim; ++d) {
-    const float* keys = kt + d * n;
-    for (std::int64_t i = 0; i < n; ++i) scores[i] += q[d] * keys[i];
-  }
-  const float largest = *std::max_element(scores, scores + n);
-  double sum = 0.0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    scores[i] = std::exp(scores[i] - largest);
-    sum += static_cast<double>(scores[i]);
-  }
-  std::fill(out, out + head_dim, 0.0f);
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float* values = v + i * head_dim;
-    for (std::int64_t d = 0; d < head_dim; ++d) out[d] += scores[i] * values[d];
-  }
-  const auto inv_sum = static_cast<float>(1.0 / sum);
-  for (std::int64_t d = 0; d < head_dim; ++d) out[d] *= inv_sum;
-}
-
 }  // namespace
 
 void norm_rope_2d(ThreadPool& pool, const ConstMat& x, std::int64_t heads, const ParamVec& w,
@@ -85,41 +60,6 @@ void norm_rope_2d(ThreadPool& pool, const ConstMat& x, std::int64_t heads, const
                  }
                });
              });
-}
-
-void image_attention(ThreadPool& pool, const ConstMat& q, const ConstMat& k, const ConstMat& v,
-                     std::int64_t heads, std::span<const PatchGrid> images, const Mat& y) {
-  const std::int64_t head_dim = q.cols / heads;
-  for (const PatchGrid& image : images) {
-    const std::int64_t n = image.columns * image.rows;
-    pool.parallel_for(static_cast<std::size_t>(heads), [&](std::size_t head, std::size_t) {
-      with_float_type(q.dtype, [&]<class T>(T) {
-        const std::int64_t lane = static_cast<std::int64_t>(head) * head_dim;
-        std::vector<float> keys(static_cast<std::size_t>(n * head_dim));
-        std::vector<float> values(keys.size());
-        std::vector<float> scores(static_cast<std::size_t>(n));
-        std::vector<float> query(static_cast<std::size_t>(head_dim));
-        std::vector<float> out(query.size());
-        for (std::int64_t i = 0; i < n; ++i) {
-          const T* key = row_of<T>(k, image.first_row + i) + lane;
-          const T* value = row_of<T>(v, image.first_row + i) + lane;
-          for (std::int64_t d = 0; d < head_dim; ++d) {
-            keys[static_cast<std::size_t>(d * n + i)] = widen(key[d]);
-            values[static_cast<std::size_t>(i * head_dim + d)] = widen(value[d]);
-          }
-        }
-        for (std::int64_t i = 0; i < n; ++i) {
-          const T* from = row_of<T>(q, image.first_row + i) + lane;
-          for (std::int64_t d = 0; d < head_dim; ++d)
-            query[static_cast<std::size_t>(d)] = widen(from[d]);
-          attend(query.data(), keys.data(), values.data(), n, head_dim, scores.data(), out.data());
-          T* to = row_of<T>(y, image.first_row + i) + lane;
-          for (std::int64_t d = 0; d < head_dim; ++d)
-            to[d] = narrow<T>(out[static_cast<std::size_t>(d)]);
-        }
-      });
-    });
-  }
 }
 
 void pool_patches(ThreadPool& pool, const ConstMat& x, std::span<const PatchGrid> images,

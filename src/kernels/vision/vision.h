@@ -13,9 +13,6 @@ void norm_rope_2d(ThreadPool& pool, const ConstMat& x, std::int64_t heads, const
                   float eps, std::span<const std::int32_t> columns,
                   std::span<const std::int32_t> rows, const RopeTable& table, const Mat& y);
 
-void image_attention(ThreadPool& pool, const ConstMat& q, const ConstMat& k, const ConstMat& v,
-                     std::int64_t heads, std::span<const PatchGrid> images, const Mat& y);
-
 void pool_patches(ThreadPool& pool, const ConstMat& x, std::span<const PatchGrid> images,
                   float factor, const ParamVec& bias, const ParamVec& scale, const Mat& y);
 

@@ -79,18 +79,12 @@ void Bpe::reserve(std::size_t n_merges) {
   }
 }
 
-Status Bpe::add_merge(const Vocabulary& vocabulary, TokenId left, TokenId right) {
+Status Bpe::add_merge(const Vocabulary& vocabulary, TokenId left, TokenId right,
+                      std::optional<TokenId> merged) {
   reserve(n_merges_ + 1);
-  const std::string_view a = *vocabulary.text(left), b = *vocabulary.text(right);
-  char joined[256];
-  std::optional<TokenId> merged;
-  if (a.size() + b.size() <= sizeof joined) {
-    std::copy(b.begin(), b.end(), std::copy(a.begin(), a.end(), joined));
-    merged = vocabulary.find({joined, a.size() + b.size()});
-  } else {
-    merged = vocabulary.find(std::string(a) + std::string(b));
-  }
-  if (!merged) return fail(Code::kCorrupt, "merge {}: '{}' + '{}' is no token", n_merges_, a, b);
+  if (!merged)
+    return fail(Code::kCorrupt, "merge {}: '{}' + '{}' is no token", n_merges_,
+                *vocabulary.text(left), *vocabulary.text(right));
   GEM8_RETURN_IF_ERROR(insert({pair_of(value_of(left), value_of(right)),
                                static_cast<std::uint32_t>(n_merges_), value_of(*merged)}));
   ++n_merges_;

@@ -26,9 +26,11 @@ class Bpe {
     bool fuse = false;          ///< neighbouring unknown characters become one token
   };
 
-  /// `left` and `right` merge with the next rank. Errors: kCorrupt when their concatenation is no
-  /// token or the pair was added before.
-  Status add_merge(const Vocabulary& vocabulary, TokenId left, TokenId right);
+  /// `left` and `right` merge with the next rank into `merged`, which is the token their texts
+  /// joined make. Errors: kCorrupt when their concatenation is no token or the pair was added
+  /// before.
+  Status add_merge(const Vocabulary& vocabulary, TokenId left, TokenId right,
+                   std::optional<TokenId> merged);
 
   /// To be called once after the last merge. With `byte_fallback`, kUnsupported when one of the 256
   /// byte tokens is missing.

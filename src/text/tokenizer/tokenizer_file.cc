@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 
 #include "foundation/json/fields.h"
 #include "foundation/json/json.h"
@@ -192,21 +193,79 @@ Status TokenizerReader::read_vocabulary() {
   }
 }
 
+namespace {
+
+/// Merges on their way into the table. The look-ups miss every cache, so each waits while the
+/// memory it needs is fetched: a ring of 16 in two steps loads the published file in less than half
+/// the time.
+class MergeQueue {
+ public:
+  MergeQueue(const Vocabulary& vocabulary, Bpe& bpe) : vocabulary_(vocabulary), bpe_(bpe) {}
+
+  Status push(std::string_view left, std::string_view right) {
+    if (n_pushed_ >= kDepth) GEM8_RETURN_IF_ERROR(settle(ring_[n_pushed_ % kDepth]));
+    Pending& fresh = ring_[n_pushed_ % kDepth];
+    fresh.joined.assign(left);
+    fresh.joined += right;
+    fresh.n_left = left.size();
+    fresh.hashes = {Vocabulary::hash_of(left), Vocabulary::hash_of(right),
+                    Vocabulary::hash_of(fresh.joined)};
+    for (const std::uint64_t hash : fresh.hashes) vocabulary_.prefetch(hash);
+    ++n_pushed_;
+    if (n_pushed_ > kDepth / 2) {
+      for (const std::uint64_t hash : ring_[(n_pushed_ - kDepth / 2 - 1) % kDepth].hashes)
+        vocabulary_.prefetch_text(hash);
+    }
+    return {};
+  }
+  Status finish() {
+    for (std::size_t i = n_pushed_ < kDepth ? 0 : n_pushed_ - kDepth; i < n_pushed_; ++i) {
+      GEM8_RETURN_IF_ERROR(settle(ring_[i % kDepth]));
+    }
+    return {};
+  }
+
+ private:
+  static constexpr std::size_t kDepth = 16;
+  struct Pending {
+    std::string joined;
+    std::size_t n_left = 0;
+    std::array<std::uint64_t, 3> hashes{};
+  };
+
+  Status settle(const Pending& pending) {
+    const std::string_view joined = pending.joined;
+    const std::string_view left = joined.substr(0, pending.n_left),
+                           right = joined.substr(pending.n_left);
+    const auto left_id = vocabulary_.find(left, pending.hashes[0]),
+               right_id = vocabulary_.find(right, pending.hashes[1]);
+    if (!left_id || !right_id) {
+      return fail(Code::kCorrupt, "tokenizer.json: merges: '{}' is not in the vocabulary",
+                  left_id ? right : left);
+    }
+    return bpe_.add_merge(vocabulary_, *left_id, *right_id,
+                          vocabulary_.find(joined, pending.hashes[2]));
+  }
+
+  const Vocabulary& vocabulary_;
+  Bpe& bpe_;
+  std::array<Pending, kDepth> ring_;
+  std::size_t n_pushed_ = 0;
+};
+
+}  // namespace
+
 Status TokenizerReader::read_merges(std::string_view text) {
   JsonScanner scanner(text);
-  Bpe& bpe = data_->bpe;
-  const Vocabulary& vocabulary = data_->vocabulary;
-  const auto id_of = [&](std::string_view piece) -> Result<TokenId> {
-    const auto id = vocabulary.find(piece);
-    if (!id)
-      return fail(Code::kCorrupt, "tokenizer.json: merges: '{}' is not in the vocabulary", piece);
-    return *id;
-  };
-  bpe.reserve(2 * vocabulary.size());
+  if (data_->vocabulary.size() == 0)
+    return fail(Code::kCorrupt, "tokenizer.json: model: merges without a vocabulary");
+  MergeQueue queue(data_->vocabulary, data_->bpe);
+  data_->bpe.reserve(2 * data_->vocabulary.size());
   GEM8_RETURN_IF_ERROR(scanner.begin_array());
+  std::string left;
   for (bool first = true;;) {
     GEM8_TRY(const bool more, scanner.next_item(first));
-    if (!more) return scanner.end();
+    if (!more) break;
     if (scanner.at_string()) {  // "left right", as older files have it
       GEM8_TRY(const std::string_view pair, scanner.string());
       const std::size_t space = pair.find(' ');
@@ -214,24 +273,26 @@ Status TokenizerReader::read_merges(std::string_view text) {
         return fail(Code::kCorrupt, "tokenizer.json: merges: '{}', wanted two parts and one space",
                     pair);
       }
-      GEM8_TRY(const TokenId left, id_of(pair.substr(0, space)));
-      GEM8_TRY(const TokenId right, id_of(pair.substr(space + 1)));
-      GEM8_RETURN_IF_ERROR(bpe.add_merge(vocabulary, left, right));
+      GEM8_RETURN_IF_ERROR(queue.push(pair.substr(0, space), pair.substr(space + 1)));
       continue;
     }
     GEM8_RETURN_IF_ERROR(scanner.begin_array());
-    TokenId ids[2] = {};
     std::size_t n = 0;
     for (bool first_of_pair = true;; ++n) {
       GEM8_TRY(const bool more_in_pair, scanner.next_item(first_of_pair));
       if (!more_in_pair) break;
       if (n == 2) return fail(Code::kCorrupt, "tokenizer.json: merges: more than two parts");
       GEM8_TRY(const std::string_view piece, scanner.string());
-      GEM8_TRY(ids[n], id_of(piece));
+      if (n == 0) {
+        left = piece;
+      } else {
+        GEM8_RETURN_IF_ERROR(queue.push(left, piece));
+      }
     }
     if (n != 2) return fail(Code::kCorrupt, "tokenizer.json: merges: {} parts, wanted 2", n);
-    GEM8_RETURN_IF_ERROR(bpe.add_merge(vocabulary, ids[0], ids[1]));
   }
+  GEM8_RETURN_IF_ERROR(queue.finish());
+  return scanner.end();
 }
 
 Status TokenizerReader::read_added_tokens(const Json& json) {

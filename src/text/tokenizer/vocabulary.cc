@@ -32,7 +32,7 @@ void Vocabulary::grow() {
   const std::size_t mask = slots_.size() - 1;
   for (const Slot& slot : old) {
     if (slot.id_plus_one == 0) continue;
-    std::size_t at = hash_bytes(view(entries_[slot.id_plus_one - 1])) & mask;
+    std::size_t at = hash_bytes(view(slot)) & mask;
     while (slots_[at].id_plus_one != 0) at = (at + 1) & mask;
     slots_[at] = slot;
   }
@@ -53,7 +53,7 @@ Status Vocabulary::add(std::string_view text, std::int64_t id) {
   const std::size_t mask = slots_.size() - 1;
   std::size_t at = hash & mask;
   for (std::size_t n_probes = 0; slots_[at].id_plus_one != 0; at = (at + 1) & mask) {
-    if (slots_[at].tag == hash >> 32 && view(entries_[slots_[at].id_plus_one - 1]) == text) {
+    if (slots_[at].tag == hash >> 32 && view(slots_[at]) == text) {
       return fail(Code::kCorrupt, "token '{}' appears twice", text);
     }
     if (++n_probes == kMaxProbes)
@@ -63,17 +63,21 @@ Status Vocabulary::add(std::string_view text, std::int64_t id) {
   entries_[index] = {static_cast<std::uint32_t>(arena_.size()),
                      static_cast<std::uint32_t>(text.size())};
   arena_ += text;
-  slots_[at] = {static_cast<std::uint32_t>(index + 1), static_cast<std::uint32_t>(hash >> 32)};
+  slots_[at] = {static_cast<std::uint32_t>(index + 1), static_cast<std::uint32_t>(hash >> 32),
+                entries_[index].offset, entries_[index].n_bytes};
   ++n_used_;
   return {};
 }
 
-std::optional<TokenId> Vocabulary::find(std::string_view text) const {
+std::uint64_t Vocabulary::hash_of(std::string_view text) {
+  return hash_bytes(text);
+}
+
+std::optional<TokenId> Vocabulary::find(std::string_view text, std::uint64_t hash) const {
   if (slots_.empty()) return std::nullopt;
-  const std::uint64_t hash = hash_bytes(text);
   const std::size_t mask = slots_.size() - 1;
   for (std::size_t at = hash & mask; slots_[at].id_plus_one != 0; at = (at + 1) & mask) {
-    if (slots_[at].tag == hash >> 32 && view(entries_[slots_[at].id_plus_one - 1]) == text) {
+    if (slots_[at].tag == hash >> 32 && view(slots_[at]) == text) {
       return static_cast<TokenId>(slots_[at].id_plus_one - 1);
     }
   }

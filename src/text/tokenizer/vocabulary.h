@@ -19,7 +19,18 @@ class Vocabulary {
   /// collide in the table beyond reason.
   Status add(std::string_view text, std::int64_t id);
 
-  std::optional<TokenId> find(std::string_view text) const;
+  std::optional<TokenId> find(std::string_view text) const { return find(text, hash_of(text)); }
+
+  /// find() in two steps, for many look-ups at a time: the memory that the second needs is fetched
+  /// while others are under way.
+  static std::uint64_t hash_of(std::string_view text);
+  void prefetch(std::uint64_t hash) const {
+    __builtin_prefetch(&slots_[hash & (slots_.size() - 1)]);
+  }
+  void prefetch_text(std::uint64_t hash) const {
+    __builtin_prefetch(arena_.data() + slots_[hash & (slots_.size() - 1)].offset);
+  }
+  std::optional<TokenId> find(std::string_view text, std::uint64_t hash) const;
   /// The string of an id; nullptr-like (no value) for ids that nothing was added under.
   std::optional<std::string_view> text(TokenId id) const;
   /// One more than the highest id.
@@ -33,11 +44,16 @@ class Vocabulary {
   struct Slot {
     std::uint32_t id_plus_one = 0;
     std::uint32_t tag = 0;  // of the hash: most misses end without touching the arena
+    std::uint32_t offset = 0;
+    std::uint32_t n_bytes = 0;
   };
   static constexpr std::uint32_t kAbsent = 0xFFFFFFFF;
 
   std::string_view view(const Entry& entry) const {
     return {arena_.data() + entry.offset, entry.n_bytes};
+  }
+  std::string_view view(const Slot& slot) const {
+    return {arena_.data() + slot.offset, slot.n_bytes};
   }
   void grow();
 
