@@ -46,6 +46,15 @@ struct Bench {
   std::vector<double> seconds = {};
 };
 
+/// The first elements of a matrix as one of another shape: rows lie one after the other, as the
+/// model has them.
+Mat packed(TestMatrix& matrix, std::int64_t rows, std::int64_t cols) {
+  Mat view = matrix.mat();
+  view.rows = rows;
+  view.cols = view.stride = cols;
+  return view;
+}
+
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
@@ -144,10 +153,8 @@ int run(const Options& options) {
                          {bytes, 2.0 * bytes * static_cast<double>(tokens)},
                          weights.size(),
                          [&, tokens, shape](std::size_t i) {
-                           ConstMat input = x.view_rows(0, tokens);
-                           input.cols = shape.in;
-                           Mat output = y.mat_rows(0, tokens);
-                           output.cols = shape.out;
+                           const ConstMat input = packed(x, tokens, shape.in);
+                           const Mat output = packed(y, tokens, shape.out);
                            const LinearTask task{&weights[i], output};
                            ops.linear(input, {&task, 1});
                          }});
@@ -164,10 +171,8 @@ int run(const Options& options) {
                        {2 * gate_bytes, 4.0 * gate_bytes * static_cast<double>(tokens)},
                        gates.size() / 2,
                        [&, tokens](std::size_t i) {
-                         ConstMat input = x.view_rows(0, tokens);
-                         input.cols = kHidden;
-                         Mat output = y.mat_rows(0, tokens);
-                         output.cols = 2112;
+                         const ConstMat input = packed(x, tokens, kHidden);
+                         const Mat output = packed(y, tokens, 2112);
                          ops.gated_linear(input, gates[2 * i], gates[2 * i + 1], output);
                        }});
   }
@@ -202,10 +207,8 @@ int run(const Options& options) {
          {n_active * expert_bytes, 2.0 * 8 * expert_bytes * static_cast<double>(tokens)},
          kRoutings,
          [&, tokens](std::size_t i) {
-           ConstMat input = x.view_rows(0, tokens);
-           input.cols = kHidden;
-           Mat output = y.mat_rows(0, tokens);
-           output.cols = kHidden;
+           const ConstMat input = packed(x, tokens, kHidden);
+           const Mat output = packed(y, tokens, kHidden);
            const std::size_t at = tokens <= 8 ? i * 8 * static_cast<std::size_t>(tokens) : 0;
            ops.experts(input, {chosen.data() + at, shares.data() + at, tokens, 8}, {gate, up, down},
                        output, {});
@@ -216,8 +219,7 @@ int run(const Options& options) {
   const LinearWeight head = memory.back()->weights[0];
   benches.push_back(
       {"head (bf16) x 1", {head_bytes, head_bytes}, 1, [&](std::size_t) {
-         ConstMat input = x.view_rows(0, 1);
-         input.cols = kHidden;
+         const ConstMat input = packed(x, 1, kHidden);
          const LinearTask task{&head, {logits.address(), DType::kF32, 1, 262144, 262144}};
          ops.linear(input, {&task, 1});
        }});
@@ -256,10 +258,8 @@ int run(const Options& options) {
                          1,
                          [&, tokens, shape, layer](std::size_t) {
                            const SequenceRows sequence{0, tokens, shape.context - tokens, pages};
-                           ConstMat q = x.view_rows(0, tokens);
-                           q.cols = 16 * shape.head_dim;
-                           Mat out = y.mat_rows(0, tokens);
-                           out.cols = q.cols;
+                           const ConstMat q = packed(x, tokens, 16 * shape.head_dim);
+                           const Mat out = packed(y, tokens, q.cols);
                            ops.attention(q, 16, layer, {{&sequence, 1}, {}, shape.window}, out);
                          }});
     }

@@ -45,6 +45,8 @@ struct F32Arith {
   using X = XType;
   using W = WType;
   using Constants = NoConstants;
+  using WVec = Vec;
+  static constexpr bool kWeightsFirst = false;
   static constexpr std::int64_t kStep = 8;
   static constexpr std::int64_t kMaxTokens = 3;
   static constexpr int kRows[4] = {8, 4, 4, 4};
@@ -55,6 +57,7 @@ struct F32Arith {
   static Vec load_w(Constants, const W* p) { return load_weight(p, Full{}); }
   static Vec load_w_part(Constants, const W* p, std::int64_t n) { return load_weight(p, Part{n}); }
   static Vec dot(Vec acc, Vec x, Vec w) { return fma(x, w, acc); }
+  static Vec dot_part(Vec acc, Vec x, Vec w, std::int64_t) { return dot(acc, x, w); }
 };
 
 using Bf16ByBf16 = F32Arith<std::uint16_t, std::uint16_t>;

@@ -91,33 +91,49 @@ struct NoConstants {};
 struct Bf16ByBf16 {
   using X = std::uint16_t;
   using W = std::uint16_t;
+  using WVec = __m512bh;
   using Constants = NoConstants;
-  static constexpr std::int64_t kStep = 64;
+  static constexpr bool kWeightsFirst = true;
+  static constexpr std::int64_t kStep = 32;
   static constexpr std::int64_t kMaxTokens = 6;
   static constexpr int kRows[4] = {8, 8, 8, 4};
 
   static Constants constants() { return {}; }
-  static Pair load_x(const X* p) { return load_pair(p); }
-  static Pair load_x_part(const X* p, std::int64_t n) { return load_pair_part(p, n); }
-  static Pair load_w(Constants, const W* p) { return load_pair(p); }
-  static Pair load_w_part(Constants, const W* p, std::int64_t n) { return load_pair_part(p, n); }
-  static Vec dot(Vec acc, Pair x, Pair w) {
-    return {_mm512_dpbf16_ps(_mm512_dpbf16_ps(acc.v, x.lower, w.lower), x.upper, w.upper)};
+  static __m512bh load_x(const X* p) { return as_bf16(_mm512_loadu_si512(p)); }
+  static __m512bh load_x_part(const X* p, std::int64_t n) {
+    return as_bf16(_mm512_maskz_loadu_epi16(mask32(n), p));
   }
+  static __m512bh load_w(Constants, const W* p) { return load_x(p); }
+  static __m512bh load_w_part(Constants, const W* p, std::int64_t n) { return load_x_part(p, n); }
+  static Vec dot(Vec acc, __m512bh x, __m512bh w) { return {_mm512_dpbf16_ps(acc.v, x, w)}; }
+  static Vec dot_part(Vec acc, __m512bh x, __m512bh w, std::int64_t) { return dot(acc, x, w); }
 };
 
-struct Bf16ByE4M3 : Bf16ByBf16 {
+/// The same sums as Bf16ByBf16 over decoded weights, two of its steps at a time.
+struct Bf16ByE4M3 {
+  using X = std::uint16_t;
   using W = std::uint8_t;
+  using WVec = Pair;
   using Constants = E4M3Tables;
+  static constexpr bool kWeightsFirst = false;
+  static constexpr std::int64_t kStep = 64;
   static constexpr std::int64_t kMaxTokens = 4;
   static constexpr int kRows[4] = {8, 8, 4, 4};
 
   static Constants constants() { return e4m3_tables(); }
+  static Pair load_x(const X* p) { return load_pair(p); }
+  static Pair load_x_part(const X* p, std::int64_t n) { return load_pair_part(p, n); }
   static Pair load_w(const Constants& tables, const W* p) {
     return decode(tables, _mm512_loadu_si512(p));
   }
   static Pair load_w_part(const Constants& tables, const W* p, std::int64_t n) {
     return decode(tables, _mm512_maskz_loadu_epi8(mask64(n), p));
+  }
+  static Vec dot(Vec acc, Pair x, Pair w) {
+    return {_mm512_dpbf16_ps(_mm512_dpbf16_ps(acc.v, x.lower, w.lower), x.upper, w.upper)};
+  }
+  static Vec dot_part(Vec acc, Pair x, Pair w, std::int64_t n) {
+    return n > 32 ? dot(acc, x, w) : Vec{_mm512_dpbf16_ps(acc.v, x.lower, w.lower)};
   }
 };
 
@@ -126,6 +142,8 @@ struct F32Arith {
   using X = XType;
   using W = WType;
   using Constants = NoConstants;
+  using WVec = Vec;
+  static constexpr bool kWeightsFirst = true;
   static constexpr std::int64_t kStep = 16;
   static constexpr std::int64_t kMaxTokens = 4;
   static constexpr int kRows[4] = {8, 8, 4, 4};
@@ -136,6 +154,7 @@ struct F32Arith {
   static Vec load_w(Constants, const W* p) { return load(p, Full{}); }
   static Vec load_w_part(Constants, const W* p, std::int64_t n) { return load(p, Part{n}); }
   static Vec dot(Vec acc, Vec x, Vec w) { return fma(x, w, acc); }
+  static Vec dot_part(Vec acc, Vec x, Vec w, std::int64_t) { return dot(acc, x, w); }
 };
 
 }  // namespace

@@ -24,10 +24,10 @@ void unpack_rows(const DotCall& call, std::int64_t stride) {
   }
 }
 
-/// Up to this many tokens weights are used as they are loaded: each tile decodes them once for up
-/// to four tokens, and they come from memory, so they are prefetched. Above it they are decoded
-/// once into L2 and used from there.
-constexpr std::int64_t kDirectTokens = 4;
+/// Up to this many tokens weights are used as they are loaded: each tile decodes them for up to
+/// four tokens, and they come from memory, so they are prefetched. Above it they are decoded once
+/// into L2 and used from there.
+constexpr std::int64_t kDirectTokens = 8;
 
 void dot(const DotCall& call) noexcept {
   const auto* w16 = static_cast<const std::uint16_t*>(call.w);
