@@ -32,6 +32,12 @@ std::vector<UnsplitRange> unsplit_ranges(const EngineRequest& request,
   return ranges;
 }
 
+/// Blocks are never split: an image that begins in a chunk ends in it.
+bool is_inside(const PromptImage& image, const PlannedChunk& chunk) {
+  const std::int64_t begin = chunk.sequence->n_computed;
+  return begin <= image.position && image.position < begin + chunk.n_tokens;
+}
+
 }  // namespace
 
 RequestHandle& RequestHandle::operator=(RequestHandle&& other) noexcept {
@@ -74,7 +80,8 @@ Engine::Engine(ModelRunner& runner, ThreadPool& pool, const EngineOptions& optio
       total_pages_(runner.total_pages()),
       scheduler_({.max_num_seqs = options.max_num_seqs,
                   .max_num_batched_tokens = options.max_num_batched_tokens,
-                  .total_pages = total_pages_}) {
+                  .total_pages = total_pages_}),
+      images_(options.image_cache_bytes) {
   const auto n_seqs = static_cast<std::size_t>(options.max_num_seqs);
   chunks_.reserve(n_seqs);
   sampled_.reserve(n_seqs);
@@ -101,6 +108,8 @@ EngineStats Engine::stats() const {
           .prompt_tokens = counters_.prompt_tokens,
           .generation_tokens = counters_.generation_tokens,
           .cancelled = counters_.cancelled,
+          .images = counters_.images,
+          .images_cached = counters_.images_cached,
           .dead = dead_};
 }
 
@@ -159,17 +168,19 @@ Result<std::unique_ptr<Sequence>> Engine::check(EngineRequest request) const {
                               "max_num_batched_tokens ({}) less max_num_seqs ({})",
                               largest, options_.max_num_batched_tokens, options_.max_num_seqs));
   }
-  for (const SoftTokenBlock& block : request.soft_tokens) {
-    const bool inside =
-        block.position >= 0 && block.n_tokens > 0 && block.position + block.n_tokens <= n_prompt;
-    if (!inside || std::ssize(block.rows) != block.n_tokens * runner_.hidden()) {
-      return refuse(
-          "messages",
-          fmt::format("soft tokens at {}: {} rows in {} values, hidden size {}, prompt of {}",
-                      block.position, block.n_tokens, block.rows.size(), runner_.hidden(),
-                      n_prompt));
+  for (const PromptImage& image : request.images) {
+    const bool has_place =
+        image.patches && image.n_tokens() > 0 &&
+        std::ranges::any_of(sequence->unsplit, [&](const UnsplitRange& range) {
+          return range.begin == image.position && range.end == image.position + image.n_tokens();
+        });
+    if (!has_place || image.content_hash.empty()) {
+      return refuse("messages",
+                    fmt::format("an image of {} soft tokens at {}: no such run of placeholders",
+                                image.patches ? image.n_tokens() : 0, image.position));
     }
   }
+  sequence->soft_tokens.resize(request.images.size());
 
   sequence->reserved = runner_.pages_for(n_prompt + sequence->max_tokens, largest);
   if (sequence->reserved.sliding > total_pages_.sliding ||
@@ -266,17 +277,25 @@ void Engine::drop_cancelled() {
   }
 }
 
-/// Opens the sequence in the cache and puts its soft tokens where the model can read them.
-Status Engine::admit(Sequence& sequence) {
-  sequence.seq = runner_.open();
-  sequence.times.scheduled = Clock::now();
-  for (SoftTokenBlock& block : sequence.request.soft_tokens) {
-    Result<Buffer> rows = runner_.upload(block.rows);
-    if (!rows) {
-      runner_.close(sequence.seq);
-      return std::unexpected(std::move(rows).error());
+/// Makes the soft tokens that the chunk needs: an image costs time when its turn comes, not all of
+/// a request's images before its first step.
+Status Engine::encode_images(const PlannedChunk& chunk) {
+  Sequence& sequence = *chunk.sequence;
+  for (std::size_t i = 0; i < sequence.soft_tokens.size(); ++i) {
+    const PromptImage& image = sequence.request.images[i];
+    auto& soft_tokens = sequence.soft_tokens[i];
+    if (soft_tokens || !is_inside(image, chunk)) continue;
+    counters_.images.fetch_add(1, std::memory_order_relaxed);
+    soft_tokens = images_.find(image.content_hash);
+    if (soft_tokens) {
+      counters_.images_cached.fetch_add(1, std::memory_order_relaxed);
+      continue;
     }
-    sequence.soft_rows.push_back(*std::move(rows));
+    GEM8_TRY(SoftTokenMatrix encoded, runner_.encode(*image.patches));
+    const auto bytes = static_cast<std::size_t>(encoded.rows.rows * encoded.rows.stride) *
+                       dtype_bytes(encoded.rows.dtype);
+    soft_tokens = std::make_shared<const SoftTokenMatrix>(std::move(encoded));
+    images_.insert(image.content_hash, soft_tokens, bytes);
   }
   return {};
 }
@@ -285,9 +304,11 @@ bool Engine::step() {
   std::span<const PlannedChunk> plan = scheduler_.plan();
   if (plan.empty()) return false;
   for (const PlannedChunk& chunk : plan) {
-    if (chunk.sequence->times.scheduled != Clock::time_point{}) continue;
-    if (Status status = admit(*chunk.sequence); !status) {
-      chunk.sequence->times.scheduled = {};
+    if (chunk.sequence->times.scheduled == Clock::time_point{}) {
+      chunk.sequence->seq = runner_.open();
+      chunk.sequence->times.scheduled = Clock::now();
+    }
+    if (Status status = encode_images(chunk); !status) {
       finish(chunk.sequence, Finish{.reason = EndReason::kError, .error = status.error()});
       return true;  // plan again without it
     }
@@ -314,20 +335,16 @@ Status Engine::forward(std::span<const PlannedChunk> plan) {
   chunks_.clear();
   soft_.clear();
   std::size_t n_soft = 0;
-  for (const PlannedChunk& chunk : plan) n_soft += chunk.sequence->soft_rows.size();
+  for (const PlannedChunk& chunk : plan) n_soft += chunk.sequence->soft_tokens.size();
   soft_.reserve(n_soft);  // so that the spans below stay valid
-  const std::int64_t hidden = runner_.hidden();
   for (const PlannedChunk& chunk : plan) {
     const Sequence& sequence = *chunk.sequence;
     const std::size_t first_soft = soft_.size();
-    for (std::size_t i = 0; i < sequence.soft_rows.size(); ++i) {
-      const SoftTokenBlock& block = sequence.request.soft_tokens[i];
-      if (block.position < sequence.n_computed ||
-          block.position >= sequence.n_computed + chunk.n_tokens)
-        continue;
+    for (std::size_t i = 0; i < sequence.soft_tokens.size(); ++i) {
+      const PromptImage& image = sequence.request.images[i];
+      if (!is_inside(image, chunk)) continue;
       soft_.push_back(
-          {.offset = block.position - sequence.n_computed,
-           .rows = {sequence.soft_rows[i].address(), DType::kF32, block.n_tokens, hidden, hidden}});
+          {.offset = image.position - sequence.n_computed, .rows = sequence.soft_tokens[i]->rows});
     }
     chunks_.push_back({.seq = sequence.seq,
                        .tokens = std::span(sequence.tokens)
@@ -343,6 +360,10 @@ Status Engine::forward(std::span<const PlannedChunk> plan) {
     const std::int64_t prompt_left = chunk.sequence->n_prompt - chunk.sequence->n_computed;
     counters_.prompt_tokens.fetch_add(std::clamp<std::int64_t>(prompt_left, 0, chunk.n_tokens),
                                       std::memory_order_relaxed);
+    for (std::size_t i = 0; i < chunk.sequence->soft_tokens.size(); ++i) {
+      if (is_inside(chunk.sequence->request.images[i], chunk))
+        chunk.sequence->soft_tokens[i].reset();
+    }
     chunk.sequence->n_computed += chunk.n_tokens;
   }
   return {};

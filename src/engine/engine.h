@@ -12,6 +12,7 @@
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "foundation/guarded.h"
+#include "foundation/lru_cache.h"
 #include "foundation/thread_pool.h"
 
 namespace gem8 {
@@ -33,6 +34,8 @@ struct EngineOptions {
   std::int64_t max_queued =
       0;  ///< requests in flight, running and waiting, beyond which submit() refuses; 0: no limit
   std::size_t channel_capacity = 256;  ///< events a slow reader may lag behind
+  std::size_t image_cache_bytes = std::size_t{256}
+                                  << 20;  ///< for soft tokens of images seen before
   EndTokens end_tokens;
 };
 
@@ -67,7 +70,9 @@ struct EngineStats {
   std::int64_t prompt_tokens = 0;      ///< computed
   std::int64_t generation_tokens = 0;  ///< sampled
   std::int64_t cancelled = 0;
-  bool dead = false;  ///< a step failed for a reason that the next one shares
+  std::int64_t images = 0;         ///< asked for
+  std::int64_t images_cached = 0;  ///< of these, whose soft tokens were there already
+  bool dead = false;               ///< a step failed for a reason that the next one shares
 };
 
 /// Runs requests: one thread owns the scheduler and the model's cache. Everyone else talks to it
@@ -98,7 +103,7 @@ class Engine {
   void take_inbox();
   void drop_cancelled();
   bool step();
-  Status admit(Sequence& sequence);
+  Status encode_images(const PlannedChunk& chunk);
   Status forward(std::span<const PlannedChunk> plan);
   void forward_one_by_one(std::span<const PlannedChunk> plan);
   void sample(std::span<const PlannedChunk> plan);
@@ -123,6 +128,7 @@ class Engine {
   std::vector<Sequence*> gone_;
   std::vector<SequenceChunk> chunks_;
   std::vector<SoftTokens> soft_;
+  LruCache<const SoftTokenMatrix> images_;  // by content
   struct Sampled {
     Sequence* sequence = nullptr;
     std::int64_t row = 0;
@@ -134,7 +140,7 @@ class Engine {
 
   struct Counters {
     std::atomic<std::int64_t> running{0}, waiting{0}, used_sliding{0}, used_full{0}, steps{0},
-        prompt_tokens{0}, generation_tokens{0}, cancelled{0};
+        prompt_tokens{0}, generation_tokens{0}, cancelled{0}, images{0}, images_cached{0};
   } counters_;
 
   std::thread thread_;  // last: it uses everything above

@@ -112,6 +112,26 @@ EngineRequest greedy(std::vector<TokenId> prompt, std::int64_t max_tokens) {
   return {.prompt = std::move(prompt), .sampling = {.temperature = 0.0f}, .max_tokens = max_tokens};
 }
 
+PromptImage image_at(std::int64_t position, std::size_t n_tokens, std::string content_hash) {
+  Patches patches;
+  patches.positions.resize(n_tokens * kPoolPatches * kPoolPatches * 2);
+  return {.position = position,
+          .patches = std::make_shared<const Patches>(std::move(patches)),
+          .content_hash = std::move(content_hash)};
+}
+
+/// A prompt of n tokens with placeholders where the images are.
+EngineRequest prompt_with_images(int n, std::vector<PromptImage> images, std::int64_t max_tokens) {
+  EngineRequest request = greedy(prompt_of(n), max_tokens);
+  for (const PromptImage& image : images) {
+    for (std::int64_t i = 0; i < image.n_tokens(); ++i) {
+      request.prompt[static_cast<std::size_t>(image.position + i)] = TokenId{60};
+    }
+  }
+  request.images = std::move(images);
+  return request;
+}
+
 EngineRequest seeded(std::vector<TokenId> prompt, std::int64_t max_tokens, std::uint64_t seed) {
   return {.prompt = std::move(prompt), .sampling = {.seed = seed}, .max_tokens = max_tokens};
 }
@@ -321,7 +341,13 @@ TEST_F(EngineTest, RefusesWhatCannotRun) {
   EXPECT_EQ(field_of(greedy(std::vector<TokenId>(60, TokenId{60}), 5)),
             "messages");  // an image larger than a step
   request = greedy(prompt_of(4), 5);
-  request.soft_tokens.push_back({.position = 3, .n_tokens = 2, .rows = std::vector<float>(8)});
+  request.images.push_back(image_at(3, 2, "x"));  // where no placeholders are
+  EXPECT_EQ(field_of(std::move(request)), "messages");
+  request = prompt_with_images(20, {image_at(5, 3, "x")}, 5);
+  ++request.images[0].position;
+  EXPECT_EQ(field_of(std::move(request)), "messages");
+  request = prompt_with_images(20, {image_at(5, 3, "x")}, 5);
+  request.images[0].content_hash.clear();
   EXPECT_EQ(field_of(std::move(request)), "messages");
 
   const Result<RequestHandle> too_long = engine->submit(greedy(prompt_of(200), 5));
@@ -419,30 +445,56 @@ TEST_F(EngineTest, ShuttingDownAborts) {
   EXPECT_TRUE(reason == EndReason::kAbort || reason == EndReason::kLength);
 }
 
-TEST_F(EngineTest, SoftTokensReachTheModelInOneChunk) {
+TEST_F(EngineTest, ImagesReachTheModelWholeAndOnce) {
   std::mutex mutex;
-  std::vector<std::int64_t> offsets;
+  std::vector<std::int64_t> positions;
   runner.on_step = [&](const Batch& batch) {
     const std::lock_guard lock(mutex);
     for (const SequenceChunk& chunk : batch.chunks) {
       for (const SoftTokens& soft : chunk.soft) {
-        EXPECT_EQ(soft.rows.rows, 10);
         EXPECT_LE(soft.offset + soft.rows.rows, std::ssize(chunk.tokens));
-        offsets.push_back(chunk.first_position + soft.offset);
+        positions.push_back(chunk.first_position + soft.offset);
       }
     }
   };
   EngineOptions options = small_options();
   options.max_num_batched_tokens = 20;
   start(options);
-  EngineRequest request = greedy(prompt_of(50), 3);
-  for (int i = 15; i < 25; ++i) request.prompt[static_cast<std::size_t>(i)] = TokenId{60};
-  request.soft_tokens.push_back(
-      {.position = 15, .n_tokens = 10, .rows = std::vector<float>(40, 1.0f), .content_hash = "x"});
-  EXPECT_EQ(ask(std::move(request)).tokens.size(), 3u);
+  EXPECT_EQ(ask(prompt_with_images(
+                    50, {image_at(5, 3, "a"), image_at(15, 10, "b"), image_at(30, 3, "a")}, 3))
+                .tokens.size(),
+            3u);
   const std::lock_guard lock(mutex);
-  EXPECT_EQ(offsets, std::vector<std::int64_t>{15});
-  EXPECT_EQ(runner.n_uploaded(), 40u);
+  EXPECT_EQ(positions, (std::vector<std::int64_t>{5, 15, 30}));
+  EXPECT_EQ(runner.n_encoded(), 2) << "equal hash, one run of the tower";
+  EXPECT_EQ(engine->stats().images, 3);
+  EXPECT_EQ(engine->stats().images_cached, 1);
+}
+
+TEST_F(EngineTest, ImagesAreRememberedWithinTheirRoom) {
+  EngineOptions options = small_options();
+  options.image_cache_bytes = 60;  // one image of 3 x 4 floats, not two
+  start(options);
+  for (const char* hash : {"a", "a", "b", "b", "a"}) {
+    ask(prompt_with_images(20, {image_at(5, 3, hash)}, 1));
+  }
+  EXPECT_EQ(runner.n_encoded(), 3);
+}
+
+TEST_F(EngineTest, AnImageThatCannotBeEncodedFailsItsRequestAlone) {
+  runner.encode_fault = [](const Patches& image) -> Status {
+    if (image.soft_tokens() == 3) return fail(Code::kUnsupported, "no");
+    return {};
+  };
+  start();
+  RequestHandle bystander = *engine->submit(greedy(prompt_of(10), 30));
+  const Answer bad = ask(prompt_with_images(20, {image_at(5, 3, "a")}, 5));
+  EXPECT_EQ(bad.finish.reason, EndReason::kError);
+  EXPECT_EQ(bad.finish.error.code, Code::kUnsupported);
+  EXPECT_EQ(collect(bystander).tokens.size(), 30u);
+  EXPECT_EQ(ask(prompt_with_images(20, {image_at(5, 4, "b")}, 5)).tokens.size(), 5u);
+  engine.reset();
+  EXPECT_EQ(runner.n_open(), 0);
 }
 
 }  // namespace

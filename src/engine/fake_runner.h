@@ -23,6 +23,8 @@ class FakeRunner final : public ModelRunner {
   std::function<void(const Batch&)> on_step;
   /// What forward() answers instead of computing, when it returns an error.
   std::function<Status(const Batch&)> fault;
+  /// The same for images.
+  std::function<Status(const Patches&)> encode_fault;
   /// Changes a row before it is sampled.
   std::function<void(std::span<const TokenId> tokens, std::span<float> row)> shape;
 
@@ -49,11 +51,14 @@ class FakeRunner final : public ModelRunner {
   }
   int n_open() const { return n_open_; }
 
-  Result<Buffer> upload(std::span<const float> rows) override {
-    n_uploaded_ += rows.size();
-    return Buffer();
+  Result<SoftTokenMatrix> encode(const Patches& image) override {
+    if (encode_fault) GEM8_RETURN_IF_ERROR(encode_fault(image));
+    ++n_encoded_;
+    SoftTokenMatrix encoded;
+    encoded.rows = {nullptr, DType::kF32, image.soft_tokens(), hidden(), hidden()};
+    return encoded;
   }
-  std::size_t n_uploaded() const { return n_uploaded_; }
+  int n_encoded() const { return n_encoded_; }
 
   Status forward(const Batch& batch) override {
     if (on_step) on_step(batch);
@@ -92,7 +97,7 @@ class FakeRunner final : public ModelRunner {
   std::vector<std::size_t> rows_;
   std::int64_t used_ = 0;
   std::atomic<int> n_open_{0};
-  std::size_t n_uploaded_ = 0;
+  std::atomic<int> n_encoded_{0};
 };
 
 }  // namespace gem8::testing

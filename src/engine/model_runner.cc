@@ -9,8 +9,8 @@ namespace {
 
 class CachedModelRunner final : public ModelRunner {
  public:
-  CachedModelRunner(Model& model, KvCache& cache, const KvCacheCost& cost)
-      : model_(model), cache_(cache), cost_(cost) {}
+  CachedModelRunner(Model& model, KvCache& cache, const KvCacheCost& cost, VisionTower* tower)
+      : model_(model), cache_(cache), cost_(cost), tower_(tower) {}
 
   std::int64_t vocab() const override { return model_.vocab(); }
   std::int64_t hidden() const override { return model_.hidden(); }
@@ -29,11 +29,10 @@ class CachedModelRunner final : public ModelRunner {
   CacheSeq open() override { return cache_.open(); }
   void close(CacheSeq seq) override { cache_.close(seq); }
 
-  Result<Buffer> upload(std::span<const float> rows) override {
-    Device& device = model_.ops().device();
-    GEM8_TRY(Buffer buffer, device.allocate(rows.size_bytes()));
-    device.upload(buffer.address(), std::as_bytes(rows));
-    return buffer;
+  Result<SoftTokenMatrix> encode(const Patches& image) override {
+    if (tower_ == nullptr) return fail(Code::kUnsupported, "this model takes no images");
+    const Patches* const images[] = {&image};
+    return tower_->encode(images);
   }
 
   Status forward(const Batch& batch) override {
@@ -57,6 +56,7 @@ class CachedModelRunner final : public ModelRunner {
   Model& model_;
   KvCache& cache_;
   KvCacheCost cost_;
+  VisionTower* tower_;
   Buffer logits_;
   std::int64_t logit_rows_ = 0;
 };
@@ -64,8 +64,8 @@ class CachedModelRunner final : public ModelRunner {
 }  // namespace
 
 std::unique_ptr<ModelRunner> make_model_runner(Model& model, KvCache& cache,
-                                               const KvCacheCost& cost) {
-  return std::make_unique<CachedModelRunner>(model, cache, cost);
+                                               const KvCacheCost& cost, VisionTower* tower) {
+  return std::make_unique<CachedModelRunner>(model, cache, cost, tower);
 }
 
 }  // namespace gem8

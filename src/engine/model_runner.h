@@ -8,6 +8,7 @@
 #include "foundation/result.h"
 #include "model/batch.h"
 #include "model/kv_cache.h"
+#include "model/vision/tower.h"
 
 namespace gem8 {
 
@@ -37,8 +38,9 @@ class ModelRunner {
   virtual CacheSeq open() = 0;
   virtual void close(CacheSeq seq) = 0;
 
-  /// A copy of host rows [n, hidden] where forward() can read them. Error: kExhausted.
-  virtual Result<Buffer> upload(std::span<const float> rows) = 0;
+  /// The soft tokens of an image, where forward() can read them. Errors: kUnsupported for a model
+  /// without a tower, and the tower's.
+  virtual Result<SoftTokenMatrix> encode(const Patches& image) = 0;
 
   /// One step; afterwards the batch's logit rows can be read until the next. Errors leave
   /// everything as it was.
@@ -47,8 +49,9 @@ class ModelRunner {
   virtual void copy_logits(std::int64_t row, std::span<float> to) const = 0;
 };
 
-/// The real one. `model` and `cache` must outlive it.
+/// The real one. What is referred to must outlive it; without a tower, `tower` is null.
 std::unique_ptr<ModelRunner> make_model_runner(Model& model, KvCache& cache,
-                                               const KvCacheCost& cost);
+                                               const KvCacheCost& cost,
+                                               VisionTower* tower = nullptr);
 
 }  // namespace gem8

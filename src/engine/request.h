@@ -12,23 +12,26 @@
 #include "engine/sampling_params.h"
 #include "foundation/result.h"
 #include "foundation/token_id.h"
+#include "model/vision/preprocess.h"
 
 namespace gem8 {
 
 using Clock = std::chrono::steady_clock;
 
-/// What an image (or other medium) puts in the place of placeholder tokens of the prompt.
-struct SoftTokenBlock {
+/// An image whose soft tokens take the place of consecutive placeholder tokens of the prompt, one
+/// for each.
+struct PromptImage {
   std::int64_t position = 0;  ///< in the prompt, of the first replaced token
-  std::int64_t n_tokens = 0;
-  std::vector<float> rows;   ///< [n_tokens, hidden], not multiplied by sqrt(hidden)
-  std::string content_hash;  ///< of the medium: equal content, equal hash
+  std::shared_ptr<const Patches> patches;
+  std::string content_hash;  ///< equal hash, equal patches; never empty
+
+  std::int64_t n_tokens() const { return patches->soft_tokens(); }
 };
 
 /// A request for one answer.
 struct EngineRequest {
   std::vector<TokenId> prompt;  ///< not empty
-  std::vector<SoftTokenBlock> soft_tokens;
+  std::vector<PromptImage> images;
   SamplingParams sampling;
   std::vector<TokenId> stop_token_ids;  ///< besides the model's own end tokens
   bool ignore_eos = false;  ///< the model's own end tokens do not stop; stop_token_ids do

@@ -28,7 +28,8 @@ struct Sequence {
   std::vector<TokenId> stop_ids;  ///< everything that min_tokens forbids
   TokenHistory history;
   std::vector<TokenLogprob> top;  ///< scratch
-  std::vector<Buffer> soft_rows;  ///< of request.soft_tokens, on the device, while admitted
+  /// Of request.images, on the device: from the step that needs them until it is done.
+  std::vector<std::shared_ptr<const SoftTokenMatrix>> soft_tokens;
   RequestTimes times;
   CachePages reserved;  ///< what it holds at most between steps
   std::int64_t n_prompt = 0;
