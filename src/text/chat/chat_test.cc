@@ -3,7 +3,6 @@
 #include "tests/support/json_lines.h"
 #include "tests/support/shared_folder.h"
 #include "text/chat/chat_template.h"
-#include "text/chat/image_tokens.h"
 
 namespace gem8 {
 namespace {
@@ -117,15 +116,7 @@ TEST(RenderChat, ReproducesTheConversationsThatNeedNoChange) {
   EXPECT_GT(n_compared, 150);
 }
 
-TEST(ExpandImages, PutsSoftTokensWherePlaceholdersStand) {
-  const auto id = [](int n) { return static_cast<TokenId>(n); };
-  const ImageTokens tokens{id(7), id(8), id(9)};
-  const std::vector<TokenId> ids = {id(1), id(8), id(2), id(8)};
-  const std::size_t counts[] = {2, 1};
-  const std::vector<TokenId> wanted = {id(1), id(7), id(8), id(8), id(9),
-                                       id(2), id(7), id(8), id(9)};
-  EXPECT_EQ(*expand_images(ids, counts, tokens), wanted);
-  EXPECT_EQ(expand_images(ids, {counts, 1}, tokens).error().code, Code::kInvalidArgument);
+TEST(ImageParts, AreFoundInOrder) {
   EXPECT_EQ(
       image_parts(
           json(

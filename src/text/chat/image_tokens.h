@@ -1,25 +1,36 @@
 #pragma once
 
-#include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
+#include "formats/model_config.h"
 #include "foundation/result.h"
 #include "foundation/token_id.h"
 
 namespace gem8 {
 
-struct ImageTokens {
-  TokenId begin;  ///< <|image>
-  TokenId image;  ///< <|image|>: the placeholder, and each soft token
-  TokenId end;    ///< <image|>
+/// Consecutive placeholder tokens of a prompt: where one image's soft tokens go.
+struct PlaceholderRun {
+  std::int64_t position = 0;  ///< of the first
+  std::int64_t n_tokens = 0;
 };
 
-/// Each placeholder in `ids` becomes begin, n_soft_tokens[k] times image, end: k counts
-/// placeholders from the left. Errors: kInvalidArgument when there are more or fewer placeholders
-/// than images.
-Result<std::vector<TokenId>> expand_images(std::span<const TokenId> ids,
-                                           std::span<const std::size_t> n_soft_tokens,
-                                           const ImageTokens& tokens);
+/// A prompt with room for its images.
+struct ExpandedPrompt {
+  std::vector<TokenId> ids;
+  std::vector<PlaceholderRun> images;  ///< in order, one each
+};
+
+/// Each image placeholder of a rendered prompt becomes begin-of-image, one placeholder per soft
+/// token, end-of-image; `soft_tokens` has the number for each image in order.
+///
+/// A chat template writes one placeholder per image part, so any other count, and any begin, end,
+/// audio or video marker, comes from text that spells such a token: kInvalidArgument. Also for
+/// images given to a model that has no such tokens. Source: the reference processor's replacement
+/// of image tokens.
+Result<ExpandedPrompt> expand_images(std::span<const TokenId> ids,
+                                     std::span<const std::int64_t> soft_tokens,
+                                     const SpecialTokenIds& tokens);
 
 }  // namespace gem8

@@ -22,6 +22,14 @@ void normalize_parts(Json& message) {
   Json* content = message.find("content");
   if (content == nullptr || !content->is_array()) return;
   for (Json& part : content->as_array()) {
+    if (part.is_string()) part = Json::object({{"type", "text"}, {"text", part}});
+    if (part.is_object() && (part.find("type") == nullptr || part.find("type")->is_null())) {
+      for (const std::string_view kind : {"text", "image_url", "image"}) {
+        if (part.find(kind) == nullptr) continue;
+        part.set("type", kind);
+        break;
+      }
+    }
     const Json* type = part.find("type");
     if (type == nullptr || !type->is_string()) continue;
     const std::string kind = type->as_string();

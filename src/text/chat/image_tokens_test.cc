@@ -1,4 +1,4 @@
-#include "model/vision/placeholders.h"
+#include "text/chat/image_tokens.h"
 
 #include <gtest/gtest.h>
 
