@@ -56,7 +56,7 @@ http::Task<void> Api::answer(Call& call, Answers asked, Writer& writer) {
     for (std::int64_t sample = 0; sample < generation.n && !failed; ++sample) {
       EngineRequest request;
       request.prompt = asked.prompts[prompt];
-      request.soft_tokens = asked.soft_tokens;
+      request.images = asked.images;
       request.sampling = generation.sampling;
       request.sampling.seed = seed + static_cast<std::uint64_t>(sample);
       request.stop_token_ids = generation.stop_token_ids;

@@ -13,7 +13,7 @@ namespace gem8::app {
 /// What a request asks the engine for.
 struct Api::Answers {
   std::vector<std::vector<TokenId>> prompts;
-  std::vector<SoftTokenBlock> soft_tokens;  ///< of the one prompt of a chat
+  std::vector<PromptImage> images;  ///< of the one prompt of a chat
   openai::Generation generation;
   openai::ChoiceOptions choice;
   std::string id;

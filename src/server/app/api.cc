@@ -72,7 +72,7 @@ const Api::RouteEntry* Api::find_route(std::string_view path) {
   return nullptr;
 }
 
-Api::Api(Engine& engine, ServedModel model, ImageLoader* images, ApiOptions options,
+Api::Api(Engine& engine, ServedModel model, ImageService* images, ApiOptions options,
          Ambient ambient)
     : engine_(engine),
       model_(std::move(model)),

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "engine/engine.h"
-#include "server/app/image_loader.h"
 #include "server/app/metrics.h"
 #include "server/app/served_model.h"
 #include "server/http/exchange.h"
+#include "server/media/image_service.h"
 #include "server/openai/error.h"
 
 namespace gem8::app {
@@ -34,7 +34,7 @@ struct Ambient {
 class Api {
  public:
   /// Everything referred to outlives this; `images` may be null.
-  Api(Engine& engine, ServedModel model, ImageLoader* images, ApiOptions options, Ambient ambient);
+  Api(Engine& engine, ServedModel model, ImageService* images, ApiOptions options, Ambient ambient);
 
   /// Answers any request; the handler for http::Server.
   http::Task<void> handle(http::Exchange& exchange);
@@ -67,6 +67,11 @@ class Api {
   /// or as a stream.
   http::Task<void> answer(Call& call, Answers answers, Writer& writer);
 
+  /// Puts the request's images into the engine's hands and their placeholders into `prompt`.
+  http::Task<Result<std::vector<PromptImage>>> prepare_images(Call& call,
+                                                              openai::ChatRequest& request,
+                                                              std::vector<TokenId>& prompt);
+
   http::Task<void> send(Call& call, int status, Json body);
   http::Task<void> fail(Call& call, const openai::ApiError& error);
   http::Task<void> fail(Call& call, const Error& error);
@@ -81,7 +86,7 @@ class Api {
 
   Engine& engine_;
   ServedModel model_;
-  ImageLoader* images_;
+  ImageService* images_;
   ApiOptions options_;
   Ambient ambient_;
   Metrics metrics_;

@@ -1,4 +1,9 @@
+#include <memory>
+#include <utility>
+
+#include "foundation/guarded.h"
 #include "server/app/answer.h"
+#include "text/chat/image_tokens.h"
 
 namespace gem8::app {
 
@@ -28,6 +33,46 @@ class Api::ChatWriter final : public Api::Writer {
   Json prompt_ids_;
 };
 
+http::Task<Result<std::vector<PromptImage>>> Api::prepare_images(Call& call,
+                                                                 openai::ChatRequest& request,
+                                                                 std::vector<TokenId>& prompt) {
+  std::vector<PreparedImage> prepared;
+  if (!request.images.empty()) {
+    std::vector<ImageSource> sources;
+    for (openai::ImagePart& part : request.images)
+      sources.push_back({std::move(part.url), std::move(part.field)});
+    // The client may leave meanwhile: then nobody looks at the result.
+    using Arrived = Guarded<std::optional<Result<std::vector<PreparedImage>>>>;
+    const auto arrived = std::make_shared<Arrived>();
+    images_->submit(std::move(sources), request.soft_tokens,
+                    [arrived, wake = call.exchange.waker()](auto result) {
+                      arrived->with([&](auto& slot) { slot = std::move(result); });
+                      wake();
+                    });
+    std::optional<Result<std::vector<PreparedImage>>> result;
+    while (!result) {
+      if (Status waited = co_await call.exchange.wait(); !waited)
+        co_return std::unexpected(waited.error());
+      result = arrived->with([](auto& slot) { return std::exchange(slot, std::nullopt); });
+    }
+    if (!*result) co_return std::unexpected(result->error());
+    prepared = **std::move(result);
+  }
+
+  std::vector<std::int64_t> counts;
+  for (const PreparedImage& image : prepared) counts.push_back(image.patches->soft_tokens());
+  Result<ExpandedPrompt> expanded = expand_images(prompt, counts, model_.media_tokens);
+  if (!expanded) co_return fail_in("messages", expanded.error());
+  prompt = std::move(expanded->ids);
+  std::vector<PromptImage> images;
+  for (std::size_t i = 0; i < prepared.size(); ++i) {
+    images.push_back({.position = expanded->images[i].position,
+                      .patches = std::move(prepared[i].patches),
+                      .content_hash = std::move(prepared[i].content_hash)});
+  }
+  co_return images;
+}
+
 http::Task<void> Api::chat_completions(Call& call) {
   Result<openai::ChatRequest> parsed =
       openai::parse_chat_request(call.request().body, model_.defaults);
@@ -35,11 +80,8 @@ http::Task<void> Api::chat_completions(Call& call) {
     if (Status known = check_model(parsed->model); !known) parsed = std::unexpected(known.error());
   }
   if (parsed && !parsed->images.empty() && images_ == nullptr) {
-    parsed = std::unexpected(Error{
-        Code::kUnsupported,
-        fmt::format("messages[{}].content[{}]: image_url is not supported yet; supported is text",
-                    parsed->images.front().message, parsed->images.front().part),
-        "messages"});
+    parsed = std::unexpected(Error{Code::kUnsupported, "this model takes no images, only text",
+                                   parsed->images.front().field});
   }
   if (!parsed) {
     co_await fail(call, parsed.error());
@@ -61,14 +103,10 @@ http::Task<void> Api::chat_completions(Call& call) {
     co_await fail(call, prompt.error());
     co_return;
   }
-  std::vector<SoftTokenBlock> soft_tokens;
-  if (!request.images.empty()) {
-    Result<std::vector<SoftTokenBlock>> loaded = co_await images_->load(request.images, *prompt);
-    if (!loaded) {
-      co_await fail(call, loaded.error());
-      co_return;
-    }
-    soft_tokens = *std::move(loaded);
+  Result<std::vector<PromptImage>> images = co_await prepare_images(call, request, *prompt);
+  if (!images) {
+    co_await fail(call, images.error());
+    co_return;
   }
 
   ParserOptions parser;
@@ -96,7 +134,7 @@ http::Task<void> Api::chat_completions(Call& call) {
   ChatWriter writer(openai::ChatReply(*model_.tokenizer, std::move(head), reply_options),
                     !generation.include_usage, std::move(prompt_ids));
   answers.prompts.push_back(*std::move(prompt));
-  answers.soft_tokens = std::move(soft_tokens);
+  answers.images = *std::move(images);
   answers.choice.parser = std::move(parser);
   answers.choice.parallel_tool_calls = request.parallel_tool_calls;
   answers.choice.include_reasoning = request.include_reasoning;

@@ -1,5 +1,6 @@
 #include "server/app/answer.h"
 #include "server/openai/completion_request.h"
+#include "text/chat/image_tokens.h"
 
 namespace gem8::app {
 
@@ -58,6 +59,11 @@ http::Task<void> Api::completions(Call& call) {
       ids = encode_plain(*text, request.add_special_tokens);
     } else {
       ids = std::move(std::get<std::vector<TokenId>>(prompt));
+    }
+    // Images come with chat messages: a placeholder here would stand for nothing.
+    if (const auto checked = expand_images(ids, {}, model_.media_tokens); !checked) {
+      co_await fail(call, Error{checked.error().code, checked.error().message, "prompt"});
+      co_return;
     }
     if (request.echo) {
       const auto* text = std::get_if<std::string>(&prompt);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "server/media/image_request.h"
+
 namespace gem8::app {
 namespace {
 
@@ -110,6 +112,24 @@ Status honour(const Given& given, ServeFlags& flags) {
   } else if (name == "root-path") {
     flags.root_path = first;
     if (flags.root_path.ends_with('/')) flags.root_path.pop_back();
+  } else if (name == "limit-mm-per-prompt") {
+    GEM8_TRY(const std::optional<std::size_t> limit, parse_media_limits(first));
+    if (limit) flags.max_images = limit;
+  } else if (name == "mm-processor-kwargs") {
+    GEM8_TRY(const Json kwargs, json_value(given, true));
+    auto budget = parse_mm_processor_kwargs(kwargs);
+    if (!budget)
+      return fail_in("--mm-processor-kwargs", {budget.error().code, budget.error().message, {}});
+    flags.soft_tokens = *budget;
+  } else if (name == "allowed-media-domains") {
+    flags.allowed_media_domains = given.values;
+  } else if (name == "allowed-local-media-path") {
+    flags.allowed_local_media_path = first;
+  } else if (name == "alpha") {
+    if (first != "white" && first != "drop") return given.wrong("white or drop");
+    flags.alpha = first == "white" ? AlphaPolicy::kWhite : AlphaPolicy::kDrop;
+  } else if (name == "language-model-only") {
+    if (!given.negated) flags.max_images = 0;
   } else if (name == "shutdown-timeout") {
     GEM8_TRY(flags.shutdown_timeout_s, integer(given, 0, 86400));
   } else if (name == "sse-keep-alive-interval") {

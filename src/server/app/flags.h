@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/image/image.h"
 #include "foundation/json/json.h"
 #include "foundation/result.h"
 
@@ -28,6 +29,12 @@ struct ServeFlags {
   bool force_include_usage = false;
   Json default_template_kwargs;  ///< null or an object
   std::string chat_template;     ///< a file; empty: the model's
+
+  std::optional<std::size_t> max_images;  ///< of a request; 0: none are taken
+  std::optional<int> soft_tokens;         ///< of an image
+  std::vector<std::string> allowed_media_domains;
+  std::string allowed_local_media_path;  ///< empty: none
+  AlphaPolicy alpha = AlphaPolicy::kWhite;
 
   std::optional<std::int64_t> max_model_len;  ///< -1: the largest that fits
   std::optional<double> gpu_memory_utilization;

@@ -24,6 +24,25 @@ Error refused(const std::string& line) {
   return flags ? Error{} : flags.error();
 }
 
+TEST(ServeFlags, Images) {
+  const ServeFlags flags =
+      parsed(R"(m --limit-mm-per-prompt {"image":4} --mm-processor-kwargs {"max_soft_tokens":560} )"
+             "--allowed-media-domains a.example b.example --allowed-local-media-path /pictures "
+             "--alpha drop");
+  EXPECT_EQ(flags.max_images, 4u);
+  EXPECT_EQ(flags.soft_tokens, 560);
+  EXPECT_EQ(flags.allowed_media_domains, (std::vector<std::string>{"a.example", "b.example"}));
+  EXPECT_EQ(flags.allowed_local_media_path, "/pictures");
+  EXPECT_EQ(flags.alpha, AlphaPolicy::kDrop);
+  EXPECT_EQ(parsed("m --limit-mm-per-prompt image=2,video=0").max_images, 2u);
+  EXPECT_EQ(parsed("m --language-model-only").max_images, 0u);
+  EXPECT_EQ(parsed("m").max_images, std::nullopt);
+  for (const char* line : {"m --limit-mm-per-prompt {", "m --limit-mm-per-prompt {\"image\":-1}",
+                           "m --mm-processor-kwargs {\"max_soft_tokens\":71}", "m --alpha black"}) {
+    EXPECT_EQ(refused(line).code, Code::kInvalidArgument) << line;
+  }
+}
+
 TEST(ServeFlags, TheReferenceCommand) {
   const ServeFlags flags = parsed(
       "--model /models/gemma-4-26B-A4B-it --served-model-name gemma --tensor-parallel-size 1 "

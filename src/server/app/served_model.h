@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/model_config.h"
 #include "foundation/result.h"
 #include "foundation/token_id.h"
 #include "server/openai/chat_request.h"
@@ -23,6 +24,7 @@ struct ServedModel {
   const Tokenizer* tokenizer = nullptr;
   std::optional<TokenId> bos;  ///< put in front of plain text prompts that do not begin with it
   openai::GenerationDefaults defaults;
+  SpecialTokenIds media_tokens;  ///< what a prompt's text must not spell
   /// The prompt a chat request becomes. Errors: kInvalidArgument (what the template refuses).
   std::function<Result<std::vector<TokenId>>(const openai::ChatRequest& request)> render;
 };

@@ -21,7 +21,7 @@ namespace gem8 {
 
 /// An image part of a request.
 struct ImageSource {
-  std::string_view url;
+  std::string url;
   std::string param;  ///< the request's field, for errors: "messages[0].content[1].image_url.url"
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "server/media/image_request.h"
 #include "server/openai/error.h"
 
 namespace gem8::openai {
@@ -10,7 +11,7 @@ namespace {
 
 constexpr std::array<std::string_view, 5> kTextParts = {"text", "input_text", "output_text",
                                                         "refusal", "thinking"};
-constexpr std::array<std::string_view, 2> kImageParts = {"image_url", "input_image"};
+constexpr std::array<std::string_view, 3> kImageParts = {"image_url", "input_image", "image"};
 
 template <std::size_t N>
 bool is_one_of(std::string_view value, const std::array<std::string_view, N>& list) {
@@ -23,6 +24,7 @@ std::string_view part_type(const Json& part) {
     return type->as_string();
   if (part.find("text") != nullptr) return "text";
   if (part.find("image_url") != nullptr) return "image_url";
+  if (part.find("image") != nullptr) return "image";
   return {};
 }
 
@@ -41,11 +43,17 @@ Status check_part(const Json& part, std::size_t message, std::size_t index,
     return {};
   }
   if (is_one_of(type, kImageParts)) {
-    const Json* url = part.find("image_url");
-    if (url != nullptr && url->is_object()) url = url->find("url");
+    // {"image_url": {"url": ...}}, or the string alone; templates' own form is {"image": ...}.
+    const std::string_view key = part.find("image_url") != nullptr ? "image_url" : "image";
+    std::string field = fmt::format("{}.{}", where, key);
+    const Json* url = part.find(key);
+    if (url != nullptr && url->is_object()) {
+      url = url->find("url");
+      field += ".url";
+    }
     if (url == nullptr || !url->is_string())
       return mistyped("messages", "{}: an image needs 'image_url' with a string 'url'", where);
-    images.push_back({message, index, url->as_string()});
+    images.push_back({message, index, url->as_string(), std::move(field)});
     return {};
   }
   return std::unexpected(Error{
@@ -207,9 +215,11 @@ Result<ChatRequest> parse_chat_prompt(const Json& body) {
   request.add_generation_prompt = add_prompt.value_or(true);
   GEM8_TRY(const std::optional<std::string> model, fields.string("model"));
   request.model = model.value_or("");
-  GEM8_RETURN_IF_ERROR(
-      refuse_unsupported(fields, {"continue_final_message", "documents", "chat_template",
-                                  "mm_processor_kwargs", "media_io_kwargs"}));
+  if (const Json* kwargs = fields.find("mm_processor_kwargs")) {
+    GEM8_TRY(request.soft_tokens, parse_mm_processor_kwargs(*kwargs));
+  }
+  GEM8_RETURN_IF_ERROR(refuse_unsupported(
+      fields, {"continue_final_message", "documents", "chat_template", "media_io_kwargs"}));
   return request;
 }
 

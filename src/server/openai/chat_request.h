@@ -17,6 +17,7 @@ struct ImagePart {
   std::size_t message = 0;  ///< index in messages
   std::size_t part = 0;     ///< index in its content
   std::string url;          ///< data:, http(s): or file:
+  std::string field;        ///< where it stands: "messages[0].content[1].image_url.url"
 };
 
 enum class ToolChoice { kNone, kAuto };
@@ -33,7 +34,8 @@ struct ChatRequest {
   bool add_generation_prompt = true;
   bool include_reasoning = true;
   std::vector<ImagePart> images;
-  std::string request_id;  ///< empty: none given
+  std::optional<int> soft_tokens;  ///< of mm_processor_kwargs: the budget of each image
+  std::string request_id;          ///< empty: none given
   Generation generation;
 };
 
