@@ -64,6 +64,21 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& dir) {
   return checkpoint;
 }
 
+Result<Checkpoint> Checkpoint::from_tensors(ModelConfig config, std::vector<TensorInfo> tensors, std::shared_ptr<const void> memory) {
+  Checkpoint checkpoint;
+  checkpoint.config_ = std::move(config);
+  checkpoint.own_tensors_ = std::move(tensors);
+  checkpoint.memory_ = std::move(memory);
+  checkpoint.shard_names_ = {"memory"};
+  for (const TensorInfo& info : checkpoint.own_tensors_) {
+    checkpoint.tensors_.push_back({&info, 0});
+    checkpoint.tensor_bytes_ += info.bytes.size();
+  }
+  GEM8_RETURN_IF_ERROR(checkpoint.sort_tensors());
+  checkpoint.choose_prefixes();
+  return checkpoint;
+}
+
 Status Checkpoint::collect_tensors() {
   for (std::size_t shard = 0; shard < shards_.size(); ++shard) {
     for (const TensorInfo& info : shards_[shard].tensors()) {
@@ -71,6 +86,10 @@ Status Checkpoint::collect_tensors() {
       tensor_bytes_ += info.bytes.size();
     }
   }
+  return sort_tensors();
+}
+
+Status Checkpoint::sort_tensors() {
   std::ranges::sort(tensors_, [](const CheckpointTensor& a, const CheckpointTensor& b) {
     return a.info->name < b.info->name;
   });
