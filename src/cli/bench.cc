@@ -31,36 +31,54 @@ std::int64_t peak_rss() {
 Json to_json(const Speed& speed, std::size_t threads, std::string_view level) {
   Json decode = Json::array();
   for (const DecodeSpeed& row : speed.decode) {
-    decode.push_back(Json::object({{"batch", row.batch}, {"depth", row.depth}, {"tok_s", row.tok_s},
-                                   {"bytes_per_token", row.bytes_per_token}, {"gbps", row.gbps}, {"share", row.share}}));
+    decode.push_back(Json::object({{"batch", row.batch},
+                                   {"depth", row.depth},
+                                   {"tok_s", row.tok_s},
+                                   {"bytes_per_token", row.bytes_per_token},
+                                   {"gbps", row.gbps},
+                                   {"share", row.share}}));
   }
   Json prefill = Json::array();
   for (const PrefillSpeed& row : speed.prefill) {
-    prefill.push_back(Json::object({{"tokens", row.tokens}, {"tok_s", row.tok_s}, {"gflops", row.gflops}, {"share", row.share}}));
+    prefill.push_back(Json::object({{"tokens", row.tokens},
+                                    {"tok_s", row.tok_s},
+                                    {"gflops", row.gflops},
+                                    {"share", row.share}}));
   }
-  return Json::object({{"machine", Json::object({{"read_gbps", speed.read_gbps}, {"bf16_gflops", speed.bf16_gflops},
-                                                 {"threads", threads}, {"isa", level}})},
-                       {"decode", decode}, {"prefill", prefill}, {"rss_bytes", peak_rss()}});
+  return Json::object({{"machine", Json::object({{"read_gbps", speed.read_gbps},
+                                                 {"bf16_gflops", speed.bf16_gflops},
+                                                 {"threads", threads},
+                                                 {"isa", level}})},
+                       {"decode", decode},
+                       {"prefill", prefill},
+                       {"rss_bytes", peak_rss()}});
 }
 
 std::string to_table(const Speed& speed, std::size_t threads, std::string_view level) {
-  std::string text = fmt::format("machine: {} threads, {}, reads {:.1f} GB/s, bf16 peak {:.0f} GFLOP/s\n", threads, level, speed.read_gbps,
-                                 speed.bf16_gflops);
-  text += fmt::format("{:<8}{:>7}{:>7}{:>10}{:>12}{:>9}{:>18}\n", "decode", "batch", "depth", "tok/s", "MB/token", "GB/s", "of read ceiling");
+  std::string text =
+      fmt::format("machine: {} threads, {}, reads {:.1f} GB/s, bf16 peak {:.0f} GFLOP/s\n", threads,
+                  level, speed.read_gbps, speed.bf16_gflops);
+  text += fmt::format("{:<8}{:>7}{:>7}{:>10}{:>12}{:>9}{:>18}\n", "decode", "batch", "depth",
+                      "tok/s", "MB/token", "GB/s", "of read ceiling");
   for (const DecodeSpeed& row : speed.decode) {
-    text += fmt::format("{:<8}{:>7}{:>7}{:>10.1f}{:>12.1f}{:>9.1f}{:>17.0f}%\n", "", row.batch, row.depth, row.tok_s, row.bytes_per_token * 1e-6,
-                        row.gbps, row.share * 100);
+    text +=
+        fmt::format("{:<8}{:>7}{:>7}{:>10.1f}{:>12.1f}{:>9.1f}{:>17.0f}%\n", "", row.batch,
+                    row.depth, row.tok_s, row.bytes_per_token * 1e-6, row.gbps, row.share * 100);
   }
-  text += fmt::format("{:<8}{:>7}{:>17}{:>12}{:>27}\n", "prefill", "tokens", "tok/s", "GFLOP/s", "of bf16 peak");
+  text += fmt::format("{:<8}{:>7}{:>17}{:>12}{:>27}\n", "prefill", "tokens", "tok/s", "GFLOP/s",
+                      "of bf16 peak");
   for (const PrefillSpeed& row : speed.prefill) {
-    text += fmt::format("{:<8}{:>7}{:>17.1f}{:>12.1f}{:>26.0f}%\n", "", row.tokens, row.tok_s, row.gflops, row.share * 100);
+    text += fmt::format("{:<8}{:>7}{:>17.1f}{:>12.1f}{:>26.0f}%\n", "", row.tokens, row.tok_s,
+                        row.gflops, row.share * 100);
   }
-  return text + fmt::format("peak resident memory: {:.2f} GB\n", static_cast<double>(peak_rss()) * 1e-9);
+  return text +
+         fmt::format("peak resident memory: {:.2f} GB\n", static_cast<double>(peak_rss()) * 1e-9);
 }
 
 Result<int> run(const BenchOptions& options, const CommonOptions& common) {
   if (options.dir.empty() == options.shapes.empty()) {
-    return fail(Code::kInvalidArgument, "found {} a folder and --shapes, wanted one of them", options.dir.empty() ? "neither" : "both");
+    return fail(Code::kInvalidArgument, "found {} a folder and --shapes, wanted one of them",
+                options.dir.empty() ? "neither" : "both");
   }
   GEM8_TRY(const isa::Level level, isa::choose());
   ThreadPool pool(common.thread_count());
@@ -73,10 +91,11 @@ Result<int> run(const BenchOptions& options, const CommonOptions& common) {
     GEM8_TRY(Checkpoint opened, Checkpoint::open(dir));
     checkpoint = std::make_shared<const Checkpoint>(std::move(opened));
   }
-  GEM8_TRY(const Speed speed,
-           measure_speed(std::move(checkpoint), pool, options.plan, [](const std::string& line) { log_info("{}", line); }));
-  const std::string text = options.format == "json" ? to_text(to_json(speed, pool.size(), isa::level_name(level))) + "\n"
-                                                    : to_table(speed, pool.size(), isa::level_name(level));
+  GEM8_TRY(const Speed speed, measure_speed(std::move(checkpoint), pool, options.plan,
+                                            [](const std::string& line) { log_info("{}", line); }));
+  const std::string text = options.format == "json"
+                               ? to_text(to_json(speed, pool.size(), isa::level_name(level))) + "\n"
+                               : to_table(speed, pool.size(), isa::level_name(level));
   GEM8_RETURN_IF_ERROR(write_stdout(text));
   return kDone;
 }
@@ -85,19 +104,31 @@ Result<int> run(const BenchOptions& options, const CommonOptions& common) {
 
 Command add_bench(CLI::App& app, const CommonOptions& common) {
   auto options = std::make_shared<BenchOptions>();
-  CLI::App* command = app.add_subcommand("bench", "Measure decode and prefill as shares of this machine's ceilings");
+  CLI::App* command = app.add_subcommand(
+      "bench", "Measure decode and prefill as shares of this machine's ceilings");
   command->add_option("dir", options->dir, "Checkpoint folder, hub id or demo");
-  command->add_option("--shapes", options->shapes, "Synthetic FP8 weights of these layer shapes instead of a checkpoint")
+  command
+      ->add_option("--shapes", options->shapes,
+                   "Synthetic FP8 weights of these layer shapes instead of a checkpoint")
       ->check(CLI::IsMember({"26b-a4b"}));
-  command->add_option("--layers", options->layers, "How many of the 30 layers --shapes makes (0.8 GB each)")->check(CLI::Range(1, 30));
+  command
+      ->add_option("--layers", options->layers,
+                   "How many of the 30 layers --shapes makes (0.8 GB each)")
+      ->check(CLI::Range(1, 30));
   const auto positive = CLI::Range(std::int64_t{1}, std::int64_t{1} << 20);
-  command->add_option("--batch", options->plan.batches, "Sequences that decode together")->delimiter(',')->check(positive);
+  command->add_option("--batch", options->plan.batches, "Sequences that decode together")
+      ->delimiter(',')
+      ->check(positive);
   command->add_option("--depth", options->plan.depths, "Tokens already in each sequence's cache")
       ->delimiter(',')
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 20));
-  command->add_option("--prompt", options->plan.prompts, "Prompt lengths to prefill")->delimiter(',')->check(positive);
-  command->add_option("--rounds", options->plan.rounds, "Rounds of each measurement")->check(CLI::Range(1, 1000));
-  command->add_option("--format", options->format, "text or json")->check(CLI::IsMember({"text", "json"}));
+  command->add_option("--prompt", options->plan.prompts, "Prompt lengths to prefill")
+      ->delimiter(',')
+      ->check(positive);
+  command->add_option("--rounds", options->plan.rounds, "Rounds of each measurement")
+      ->check(CLI::Range(1, 1000));
+  command->add_option("--format", options->format, "text or json")
+      ->check(CLI::IsMember({"text", "json"}));
   return {command, [options, &common] { return run(*options, common); }};
 }
 

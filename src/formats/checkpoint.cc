@@ -64,7 +64,8 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& dir) {
   return checkpoint;
 }
 
-Result<Checkpoint> Checkpoint::from_tensors(ModelConfig config, std::vector<TensorInfo> tensors, std::shared_ptr<const void> memory) {
+Result<Checkpoint> Checkpoint::from_tensors(ModelConfig config, std::vector<TensorInfo> tensors,
+                                            std::shared_ptr<const void> memory) {
   Checkpoint checkpoint;
   checkpoint.config_ = std::move(config);
   checkpoint.own_tensors_ = std::move(tensors);

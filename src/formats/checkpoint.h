@@ -31,9 +31,10 @@ class Checkpoint {
   /// or in a shard but not in the index, a listed file that is missing (kNotFound).
   static Result<Checkpoint> open(const std::filesystem::path& dir);
 
-  /// A checkpoint that is in no folder: tensors whose bytes `memory` keeps alive. For measurements on synthetic weights. Error:
-  /// kCorrupt for two tensors of one name.
-  static Result<Checkpoint> from_tensors(ModelConfig config, std::vector<TensorInfo> tensors, std::shared_ptr<const void> memory);
+  /// A checkpoint that is in no folder: tensors whose bytes `memory` keeps alive. For measurements
+  /// on synthetic weights. Error: kCorrupt for two tensors of one name.
+  static Result<Checkpoint> from_tensors(ModelConfig config, std::vector<TensorInfo> tensors,
+                                         std::shared_ptr<const void> memory);
 
   const std::filesystem::path& dir() const { return dir_; }
   const ModelConfig& config() const { return config_; }
@@ -71,8 +72,8 @@ class Checkpoint {
   ModelConfig config_;
   std::vector<std::string> shard_names_;
   std::vector<SafetensorsFile> shards_;
-  std::vector<TensorInfo> own_tensors_;     ///< of from_tensors()
-  std::shared_ptr<const void> memory_;      ///< that they lie in
+  std::vector<TensorInfo> own_tensors_;  ///< of from_tensors()
+  std::shared_ptr<const void> memory_;   ///< that they lie in
   std::vector<CheckpointTensor> tensors_;
   std::string text_prefix_;
   std::string multimodal_prefix_;

@@ -32,24 +32,32 @@ class ExpertCounter : public Observer {
   Device* device_;
 };
 
-/// Multiply-adds, as two operations each, of prefilling `tokens` into an empty cache; the head runs for the last token only.
+/// Multiply-adds, as two operations each, of prefilling `tokens` into an empty cache; the head runs
+/// for the last token only.
 double prefill_flops(const TextConfig& c, std::int64_t tokens) {
   double weights = 0.0;
   double attention = 0.0;
   for (const LayerConfig& layer : c.layers) {
     const double q = static_cast<double>(c.n_heads) * layer.head_dim;
     const double kv = static_cast<double>(layer.n_kv_heads) * layer.head_dim;
-    weights += c.hidden * (2.0 * q + (layer.kv_shared ? 0.0 : (layer.has_v ? 2.0 : 1.0) * kv)) + 3.0 * c.hidden * layer.mlp_width;
-    weights += 3.0 * c.hidden * c.expert_ffn * c.top_k_experts + static_cast<double>(c.hidden) * c.n_experts;
-    const double reach = layer.full ? static_cast<double>(tokens) : std::min<double>(static_cast<double>(tokens), c.sliding_window);
-    attention += 4.0 * q * (static_cast<double>(tokens) - reach / 2.0) * reach;  // a triangle, then a band
+    weights += c.hidden * (2.0 * q + (layer.kv_shared ? 0.0 : (layer.has_v ? 2.0 : 1.0) * kv)) +
+               3.0 * c.hidden * layer.mlp_width;
+    weights += 3.0 * c.hidden * c.expert_ffn * c.top_k_experts +
+               static_cast<double>(c.hidden) * c.n_experts;
+    const double reach = layer.full
+                             ? static_cast<double>(tokens)
+                             : std::min<double>(static_cast<double>(tokens), c.sliding_window);
+    attention +=
+        4.0 * q * (static_cast<double>(tokens) - reach / 2.0) * reach;  // a triangle, then a band
   }
-  return 2.0 * static_cast<double>(tokens) * weights + attention + 2.0 * static_cast<double>(c.hidden) * c.vocab;
+  return 2.0 * static_cast<double>(tokens) * weights + attention +
+         2.0 * static_cast<double>(c.hidden) * c.vocab;
 }
 
 class Bench {
  public:
-  static Result<std::unique_ptr<Bench>> make(std::shared_ptr<const Checkpoint> checkpoint, ThreadPool& pool, const SpeedPlan& plan) {
+  static Result<std::unique_ptr<Bench>> make(std::shared_ptr<const Checkpoint> checkpoint,
+                                             ThreadPool& pool, const SpeedPlan& plan) {
     std::unique_ptr<Bench> bench(new Bench(pool, plan));
     GEM8_TRY(bench->ops_, make_cpu_ops(*bench->device_, pool, {}));
     std::int64_t longest = 1;
@@ -57,7 +65,8 @@ class Bench {
       for (const std::int64_t n : *list) longest = std::max(longest, n);
     }
     bench->max_tokens_ = std::max<std::int64_t>(longest, 512);
-    GEM8_TRY(bench->model_, Model::load(std::move(checkpoint), *bench->ops_, {.max_batch_tokens = bench->max_tokens_}));
+    GEM8_TRY(bench->model_, Model::load(std::move(checkpoint), *bench->ops_,
+                                        {.max_batch_tokens = bench->max_tokens_}));
     GEM8_TRY(ReadProbe probe, ReadProbe::make(*bench->device_, pool));
     bench->probe_ = std::make_unique<ReadProbe>(std::move(probe));
     return bench;
@@ -73,22 +82,32 @@ class Bench {
     ExpertCounter counter(*device_);
     GEM8_RETURN_IF_ERROR(step(*cache, sequences, &counter));
     const TextConfig& c = model_->config().text;
-    const double expert_bytes = 3.0 * c.hidden * c.expert_ffn * (model_->config().quantization ? 1.0 : 2.0);
+    const double expert_bytes =
+        3.0 * c.hidden * c.expert_ffn * (model_->config().quantization ? 1.0 : 2.0);
     const double step_bytes = static_cast<double>(model_->bytes_per_token()) +
-                              expert_bytes * (static_cast<double>(counter.distinct) - static_cast<double>(c.n_layers) * c.top_k_experts);
+                              expert_bytes * (static_cast<double>(counter.distinct) -
+                                              static_cast<double>(c.n_layers) * c.top_k_experts);
 
     std::vector<double> rates, bandwidths, shares;
     for (int round = 0; round < plan_->rounds; ++round) {
       const double ceiling = probe_->run_once();
       const auto start = std::chrono::steady_clock::now();
-      for (std::int64_t i = 0; i < steps_each; ++i) GEM8_RETURN_IF_ERROR(step(*cache, sequences, nullptr));
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / static_cast<double>(steps_each);
+      for (std::int64_t i = 0; i < steps_each; ++i)
+        GEM8_RETURN_IF_ERROR(step(*cache, sequences, nullptr));
+      const double seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
+          static_cast<double>(steps_each);
       reads_.push_back(ceiling);
       rates.push_back(static_cast<double>(batch) / seconds);
       bandwidths.push_back(step_bytes / seconds * 1e-9);
       shares.push_back(bandwidths.back() / ceiling);
     }
-    return DecodeSpeed{batch, depth, median(rates), step_bytes / static_cast<double>(batch), median(bandwidths), median(shares)};
+    return DecodeSpeed{batch,
+                       depth,
+                       median(rates),
+                       step_bytes / static_cast<double>(batch),
+                       median(bandwidths),
+                       median(shares)};
   }
 
   Result<PrefillSpeed> prefill(std::int64_t tokens) {
@@ -100,7 +119,8 @@ class Bench {
       const double ceiling = bf16_peak_gflops(*pool_);
       const auto start = std::chrono::steady_clock::now();
       GEM8_RETURN_IF_ERROR(fill(*cache, seq, tokens));
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      const double seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       if (round == 0) continue;  // grows the kernels' workspaces
       peaks_.push_back(ceiling);
       rates.push_back(static_cast<double>(tokens) / seconds);
@@ -114,13 +134,15 @@ class Bench {
   double bf16_gflops() const { return peaks_.empty() ? 0.0 : median(peaks_); }
 
  private:
-  Bench(ThreadPool& pool, const SpeedPlan& plan) : pool_(&pool), plan_(&plan), device_(make_cpu_device()) {}
+  Bench(ThreadPool& pool, const SpeedPlan& plan)
+      : pool_(&pool), plan_(&plan), device_(make_cpu_device()) {}
 
   Result<std::unique_ptr<KvCache>> make_cache(std::int64_t sequences, std::int64_t length) {
     const KvCacheCost cost = kv_cache_cost(model_->config().text, ops_->activation_dtype());
-    return KvCache::create(model_->config().text, *ops_,
-                           {.sliding_pages = sequences * (cost.sliding_pages(length, max_tokens_) + 1),
-                            .full_pages = sequences * (cost.full_pages(length) + 1)});
+    return KvCache::create(
+        model_->config().text, *ops_,
+        {.sliding_pages = sequences * (cost.sliding_pages(length, max_tokens_) + 1),
+         .full_pages = sequences * (cost.full_pages(length) + 1)});
   }
 
   /// Runs `tokens` random tokens into an empty sequence, in chunks; logits of the last one only.
@@ -130,7 +152,10 @@ class Bench {
       std::vector<TokenId> ids(static_cast<std::size_t>(n));
       for (TokenId& id : ids) id = random_token();
       const bool last = done + n == tokens;
-      const SequenceChunk chunk{.seq = seq, .tokens = ids, .first_position = done, .logits = last ? Logits::kLast : Logits::kNone};
+      const SequenceChunk chunk{.seq = seq,
+                                .tokens = ids,
+                                .first_position = done,
+                                .logits = last ? Logits::kLast : Logits::kNone};
       GEM8_RETURN_IF_ERROR(model_->forward({.chunks = {&chunk, 1}}, cache, logits(last ? 1 : 0)));
       done += n;
     }
@@ -143,9 +168,12 @@ class Bench {
     std::vector<SequenceChunk> chunks;
     for (std::size_t i = 0; i < sequences.size(); ++i) {
       ids[i] = random_token();
-      chunks.push_back({.seq = sequences[i], .tokens = {&ids[i], 1}, .first_position = cache.length(sequences[i])});
+      chunks.push_back({.seq = sequences[i],
+                        .tokens = {&ids[i], 1},
+                        .first_position = cache.length(sequences[i])});
     }
-    return model_->forward({.chunks = chunks}, cache, logits(static_cast<std::int64_t>(sequences.size())), observer);
+    return model_->forward({.chunks = chunks}, cache,
+                           logits(static_cast<std::int64_t>(sequences.size())), observer);
   }
 
   Mat logits(std::int64_t rows) {
@@ -155,7 +183,8 @@ class Bench {
 
   /// Any id that is not a placeholder of images or audio: those stand at the end of the vocabulary.
   TokenId random_token() {
-    const auto limit = static_cast<std::int32_t>(std::min<std::int64_t>(model_->vocab(), 250000) * 9 / 10);
+    const auto limit =
+        static_cast<std::int32_t>(std::min<std::int64_t>(model_->vocab(), 250000) * 9 / 10);
     return TokenId{std::uniform_int_distribution<std::int32_t>(0, limit - 1)(random_)};
   }
 
@@ -173,7 +202,8 @@ class Bench {
 
 }  // namespace
 
-Result<Speed> measure_speed(std::shared_ptr<const Checkpoint> checkpoint, ThreadPool& pool, const SpeedPlan& plan,
+Result<Speed> measure_speed(std::shared_ptr<const Checkpoint> checkpoint, ThreadPool& pool,
+                            const SpeedPlan& plan,
                             const std::function<void(const std::string&)>& progress) {
   GEM8_TRY(const auto bench, Bench::make(std::move(checkpoint), pool, plan));
   Speed speed;

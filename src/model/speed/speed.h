@@ -18,12 +18,14 @@ struct SpeedPlan {
   int rounds = 7;  ///< of each measurement, each beside its ceiling; medians are reported
 };
 
-/// Medians over rounds in which the ceiling was measured directly before and the work directly after.
+/// Medians over rounds in which the ceiling was measured directly before and the work directly
+/// after.
 struct DecodeSpeed {
   std::int64_t batch = 0;
   std::int64_t depth = 0;
   double tok_s = 0.0;
-  double bytes_per_token = 0.0;  ///< weights read by a step (experts chosen by any of its tokens) / batch
+  double bytes_per_token =
+      0.0;  ///< weights read by a step (experts chosen by any of its tokens) / batch
   double gbps = 0.0;
   double share = 0.0;  ///< of the read ceiling
 };
@@ -40,9 +42,10 @@ struct Speed {
   std::vector<PrefillSpeed> prefill;
 };
 
-/// Measures the model on this machine, bf16 activations, random tokens; `progress` is called with a line now and then.
-/// Errors: those of loading a model; kExhausted when caches do not fit.
-Result<Speed> measure_speed(std::shared_ptr<const Checkpoint> checkpoint, ThreadPool& pool, const SpeedPlan& plan,
+/// Measures the model on this machine, bf16 activations, random tokens; `progress` is called with a
+/// line now and then. Errors: those of loading a model; kExhausted when caches do not fit.
+Result<Speed> measure_speed(std::shared_ptr<const Checkpoint> checkpoint, ThreadPool& pool,
+                            const SpeedPlan& plan,
                             const std::function<void(const std::string&)>& progress);
 
 }  // namespace gem8

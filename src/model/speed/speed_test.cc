@@ -14,7 +14,8 @@ TEST(Speed, CountsWhatATinyModelReads) {
   auto checkpoint = Checkpoint::open(std::string(GEM8_TEST_DATA) + "/golden/models/tiny-vision");
   ASSERT_TRUE(checkpoint) << checkpoint.error().text();
   const SpeedPlan plan{.batches = {1, 3}, .depths = {0, 40}, .prompts = {33}, .rounds = 1};
-  const auto speed = measure_speed(std::make_shared<const Checkpoint>(std::move(*checkpoint)), pool, plan, [](const std::string&) {});
+  const auto speed = measure_speed(std::make_shared<const Checkpoint>(std::move(*checkpoint)), pool,
+                                   plan, [](const std::string&) {});
   ASSERT_TRUE(speed) << speed.error().text();
   ASSERT_EQ(speed->decode.size(), 4u);
   ASSERT_EQ(speed->prefill.size(), 1u);

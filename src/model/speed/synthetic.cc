@@ -15,22 +15,38 @@ constexpr std::int64_t kHeads = 16;
 constexpr std::int64_t kVocab = 262144;
 constexpr int kRealLayers = 30;
 
-constexpr bool is_full(int layer, int n_layers) { return layer % 6 == 5 || layer == n_layers - 1; }
+constexpr bool is_full(int layer, int n_layers) {
+  return layer % 6 == 5 || layer == n_layers - 1;
+}
 
 Json config_json(int n_layers) {
   Json types = Json::array();
-  for (int i = 0; i < n_layers; ++i) types.push_back(is_full(i, n_layers) ? "full_attention" : "sliding_attention");
-  return Json::object(
-      {{"architectures", Json::array({"Gemma4ForConditionalGeneration"})},
-       {"model_type", "gemma4"},
-       {"text_config",
-        Json::object({{"model_type", "gemma4_text"}, {"vocab_size", kVocab}, {"hidden_size", kHidden}, {"intermediate_size", kFfn},
-                      {"num_hidden_layers", n_layers}, {"num_attention_heads", kHeads}, {"num_key_value_heads", 8},
-                      {"num_global_key_value_heads", 2}, {"head_dim", 256}, {"global_head_dim", 512}, {"attention_k_eq_v", true},
-                      {"sliding_window", 1024}, {"layer_types", types}, {"final_logit_softcapping", 30.0},
-                      {"hidden_size_per_layer_input", 0}, {"enable_moe_block", true}, {"num_experts", kExperts}, {"top_k_experts", 8},
-                      {"moe_intermediate_size", kExpertFfn}, {"max_position_embeddings", 262144}})},
-       {"quantization_config", Json::object({{"quant_method", "fp8"}, {"activation_scheme", "static"}})}});
+  for (int i = 0; i < n_layers; ++i)
+    types.push_back(is_full(i, n_layers) ? "full_attention" : "sliding_attention");
+  return Json::object({{"architectures", Json::array({"Gemma4ForConditionalGeneration"})},
+                       {"model_type", "gemma4"},
+                       {"text_config", Json::object({{"model_type", "gemma4_text"},
+                                                     {"vocab_size", kVocab},
+                                                     {"hidden_size", kHidden},
+                                                     {"intermediate_size", kFfn},
+                                                     {"num_hidden_layers", n_layers},
+                                                     {"num_attention_heads", kHeads},
+                                                     {"num_key_value_heads", 8},
+                                                     {"num_global_key_value_heads", 2},
+                                                     {"head_dim", 256},
+                                                     {"global_head_dim", 512},
+                                                     {"attention_k_eq_v", true},
+                                                     {"sliding_window", 1024},
+                                                     {"layer_types", types},
+                                                     {"final_logit_softcapping", 30.0},
+                                                     {"hidden_size_per_layer_input", 0},
+                                                     {"enable_moe_block", true},
+                                                     {"num_experts", kExperts},
+                                                     {"top_k_experts", 8},
+                                                     {"moe_intermediate_size", kExpertFfn},
+                                                     {"max_position_embeddings", 262144}})},
+                       {"quantization_config",
+                        Json::object({{"quant_method", "fp8"}, {"activation_scheme", "static"}})}});
 }
 
 /// Hands out pieces of one allocation after all sizes are known.
@@ -44,25 +60,31 @@ class Arena {
     total_ += (bytes + kAlign - 1) / kAlign * kAlign;
   }
 
-  /// Quantised linear with its scales: uniform finite codes have an RMS of about 129, so this scale gives rows of unit gain.
+  /// Quantised linear with its scales: uniform finite codes have an RMS of about 129, so this scale
+  /// gives rows of unit gain.
   void add_linear(const std::string& module, std::int64_t out, std::int64_t in) {
     add(module + ".weight", DType::kF8E4M3, {out, in});
-    scales_.push_back({tensors_.size(), static_cast<float>(1.0 / (129.0 * std::sqrt(static_cast<double>(in))))});
+    scales_.push_back(
+        {tensors_.size(), static_cast<float>(1.0 / (129.0 * std::sqrt(static_cast<double>(in))))});
     add(module + ".weight_scale", DType::kF32, {});
     scales_.push_back({tensors_.size(), 0.05f});
     add(module + ".input_scale", DType::kF32, {});
   }
 
   Result<std::shared_ptr<std::byte>> fill(ThreadPool& pool) {
-    std::shared_ptr<std::byte> memory(static_cast<std::byte*>(std::aligned_alloc(kAlign, total_)), std::free);
-    if (memory == nullptr) return fail(Code::kExhausted, "no memory for {} bytes of synthetic weights", total_);
+    std::shared_ptr<std::byte> memory(static_cast<std::byte*>(std::aligned_alloc(kAlign, total_)),
+                                      std::free);
+    if (memory == nullptr)
+      return fail(Code::kExhausted, "no memory for {} bytes of synthetic weights", total_);
     std::byte* at = memory.get();
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
       tensors_[i].bytes = {at, sizes_[i]};
       at += (sizes_[i] + kAlign - 1) / kAlign * kAlign;
     }
-    pool.parallel_for(tensors_.size(), [&](std::size_t i, std::size_t) { fill_tensor(tensors_[i], i); });
-    for (const auto& [index, value] : scales_) std::memcpy(const_cast<std::byte*>(tensors_[index].bytes.data()), &value, sizeof value);
+    pool.parallel_for(tensors_.size(),
+                      [&](std::size_t i, std::size_t) { fill_tensor(tensors_[i], i); });
+    for (const auto& [index, value] : scales_)
+      std::memcpy(const_cast<std::byte*>(tensors_[index].bytes.data()), &value, sizeof value);
     return memory;
   }
 
@@ -87,7 +109,8 @@ class Arena {
     if (tensor.dtype == DType::kF8E4M3) {
       auto* words = reinterpret_cast<std::uint64_t*>(bytes);
       for (std::size_t i = 0; i < tensor.bytes.size() / 8; ++i) {
-        // Clearing bit 0 of codes 0x7f and 0xff alone would need a test; clearing it everywhere leaves 127 of 254 values.
+        // Clearing bit 0 of codes 0x7f and 0xff alone would need a test; clearing it everywhere
+        // leaves 127 of 254 values.
         words[i] = next() & 0xfefefefefefefefeu;
       }
     } else if (tensor.dtype == DType::kBF16) {
@@ -109,8 +132,10 @@ void add_layer(Arena& arena, int i, bool full) {
   const std::string p = fmt::format("model.language_model.layers.{}.", i);
   const std::int64_t head_dim = full ? 512 : 256;
   const std::int64_t kv_heads = full ? 2 : 8;
-  for (const char* norm : {"input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "pre_feedforward_layernorm_2",
-                           "post_feedforward_layernorm", "post_feedforward_layernorm_1", "post_feedforward_layernorm_2"}) {
+  for (const char* norm :
+       {"input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
+        "pre_feedforward_layernorm_2", "post_feedforward_layernorm", "post_feedforward_layernorm_1",
+        "post_feedforward_layernorm_2"}) {
     arena.add(p + norm + ".weight", DType::kBF16, {kHidden});
   }
   arena.add(p + "layer_scalar", DType::kBF16, {1});
@@ -138,7 +163,8 @@ void add_layer(Arena& arena, int i, bool full) {
 
 Result<std::shared_ptr<const Checkpoint>> make_synthetic_26b_a4b(int n_layers, ThreadPool& pool) {
   if (n_layers < 1 || n_layers > kRealLayers) {
-    return fail(Code::kInvalidArgument, "{} layers of 26b-a4b, wanted 1 to {}", n_layers, kRealLayers);
+    return fail(Code::kInvalidArgument, "{} layers of 26b-a4b, wanted 1 to {}", n_layers,
+                kRealLayers);
   }
   GEM8_TRY(ModelConfig config, parse_model_config(config_json(n_layers)));
   Arena arena;
@@ -146,7 +172,8 @@ Result<std::shared_ptr<const Checkpoint>> make_synthetic_26b_a4b(int n_layers, T
   arena.add("model.language_model.norm.weight", DType::kBF16, {kHidden});
   for (int i = 0; i < n_layers; ++i) add_layer(arena, i, is_full(i, n_layers));
   GEM8_TRY(auto memory, arena.fill(pool));
-  GEM8_TRY(Checkpoint checkpoint, Checkpoint::from_tensors(std::move(config), arena.take(), std::move(memory)));
+  GEM8_TRY(Checkpoint checkpoint,
+           Checkpoint::from_tensors(std::move(config), arena.take(), std::move(memory)));
   return std::make_shared<const Checkpoint>(std::move(checkpoint));
 }
 

@@ -7,10 +7,12 @@
 
 namespace gem8 {
 
-/// A static FP8 checkpoint with the layer shapes of Gemma 4 26B-A4B and random weights, in memory: for measuring speed without one.
+/// A static FP8 checkpoint with the layer shapes of Gemma 4 26B-A4B and random weights, in memory:
+/// for measuring speed without one.
 ///
-/// `n_layers` of the real 30 (about 0.8 GB each, plus 1.5 GB of bf16 embeddings), in the real pattern of five sliding layers and one
-/// full. Codes are random over all finite values, scales keep activations near one. Errors: kExhausted (memory), kInvalidArgument.
+/// `n_layers` of the real 30 (about 0.8 GB each, plus 1.5 GB of bf16 embeddings), in the real
+/// pattern of five sliding layers and one full. Codes are random over all finite values, scales
+/// keep activations near one. Errors: kExhausted (memory), kInvalidArgument.
 Result<std::shared_ptr<const Checkpoint>> make_synthetic_26b_a4b(int n_layers, ThreadPool& pool);
 
 }  // namespace gem8
