@@ -5,12 +5,12 @@
 Shard k depends on nothing but k, so more can be added later; shards that exist are left alone.
 """
 import argparse
-import glob
 import io
 import itertools
 import multiprocessing
 import os
 import pathlib
+import random
 
 import numpy as np
 import torch
@@ -23,13 +23,25 @@ from encode import encode
 from template import Template
 
 SIZE = 5000  # samples per shard
+SECOND = 12  # from this shard on the mixture leans on what is learnt slowly; train.py --switch
+SLOWLY = {"facts": 0.13, "tools": 0.28, "images": 0.26, "thinking": 0.17, "memory": 0.07, "system": 0.07, "unknown": 0.02}
+
+
+def mixture(number):
+    """The samples of one shard."""
+    if number < SECOND:
+        return generate.mixture("train", seed=1000 + number)
+    rng = random.Random(f"second/{number}")
+    streams = {ability: generate.samples("train", ability, 1000 + number) for ability in SLOWLY}
+    names, shares = list(SLOWLY), list(SLOWLY.values())
+    return (next(streams[rng.choices(names, shares)[0]]) for _ in itertools.count())
 
 
 def encode_all(number):
     """The samples of one shard as columns."""
     tokenizer, template = Tokenizer.from_file(str(export.MODEL / "tokenizer.json")), Template()
     ids, mask, ends, ability, image_ends, images = [], [], [0], [], [0], []
-    for sample in itertools.islice(generate.mixture("train", seed=1000 + number), SIZE):
+    for sample in itertools.islice(mixture(number), SIZE):
         one = encode(sample, tokenizer, template)
         ids += one.ids
         mask += one.loss_mask
@@ -54,13 +66,15 @@ def make(job):
         print(path.name, flush=True)
 
 
-def load(folder, longest=1 << 30):
-    """(samples of at most `longest` tokens, id of the image token).
+def load(folder, longest=1 << 30, wanted=None):
+    """(samples of at most `longest` tokens, id of the image token) of the shards whose number is in `wanted`.
 
     A sample: ids int16, mask uint8 (1 on the tokens to learn), ability, images (PNG bytes).
     """
     out = []
-    for path in sorted(glob.glob(str(folder / "shard-*.pt"))):
+    for path in sorted(folder.glob("shard-*.pt")):
+        if wanted is not None and int(path.stem.split("-")[1]) not in wanted:
+            continue
         shard = torch.load(path, weights_only=True)
         ids, mask = shard["ids"].numpy(), shard["mask"].numpy()
         for k, ability in enumerate(shard["ability"]):

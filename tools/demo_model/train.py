@@ -12,6 +12,8 @@ import collections
 import json
 import os
 import pathlib
+import signal
+import sys
 import time
 
 import numpy as np
@@ -88,15 +90,18 @@ def work(rank, world, args, cfg, flat, gradients, control, barrier):
     every = [views(g, shapes) for g in gradients]
     opt = optimizer.Optimizer({n: p.detach() for n, p in params.items()}, every, owners(shapes, world)[rank],
                               args.muon_lr, optimizer.adam_rate)
-    samples, image_token = shards.load(args.data, args.length)
-    packer = batches.Packer(samples, args.rows, args.length, args.images, args.slots, args.prompt_weight,
-                            image_token, args.seed * 100 + rank)
+    packers = []
+    for half, wanted in enumerate((range(shards.SECOND), range(shards.SECOND, 1000))):
+        samples, image_token = shards.load(args.data, args.length, wanted)
+        packers.append(batches.Packer(samples, args.rows, args.length, args.images, args.slots, args.prompt_weight,
+                                      image_token, args.seed * 100 + 10 * half + rank))
     checkpoint = args.out / f"checkpoint.{rank}.pt"
     step = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         opt.restore(state["optimizer"])
-        packer.restore(state["packer"])
+        for packer, saved in zip(packers, state["packers"]):
+            packer.restore(saved)
         step = state["step"]
         with torch.no_grad():
             for name, value in state["params"].items():
@@ -110,11 +115,11 @@ def work(rank, world, args, cfg, flat, gradients, control, barrier):
     tokens, started, begun, spent = 0, time.time(), step, np.zeros(5)
     last_save = time.time()
     while True:
-        plan = control[0], control[1]
-        plan = {"steps": int(plan[0]), "decay_steps": int(plan[1]), "warmup": args.warmup}
+        plan = {"steps": int(control[0]), "decay_steps": int(control[1]), "warmup": args.warmup}
         if step >= plan["steps"]:
             break
         clock = [time.perf_counter()]
+        packer = packers[step >= args.switch]
         raw = packer.next()
         batch = with_masks(cfg, {k: v for k, v in raw.items() if torch.is_tensor(v) and k not in
                                  ("pixels", "places", "documents", "blocks", "abilities")} |
@@ -161,7 +166,7 @@ def work(rank, world, args, cfg, flat, gradients, control, barrier):
         barrier.wait(1800)
         if step % args.log_every == 0 and int(control[2]) > int(control[3 + rank]) or step >= int(control[0]):
             control[3 + rank] = control[2]
-            save(checkpoint, {"optimizer": opt.state(), "packer": packer.state(), "step": step,
+            save(checkpoint, {"optimizer": opt.state(), "packers": [p.state() for p in packers], "step": step,
                               "params": {n: opt.params[n] for n in opt.mine}})
     barrier.wait(1800)
     if rank == 0:
@@ -176,6 +181,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--decay-steps", type=int, default=1500)
+    parser.add_argument("--switch", type=int, default=980, help="steps on the first shards, then on the others")
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--rows", type=int, default=6)
     parser.add_argument("--length", type=int, default=320)
@@ -202,10 +208,12 @@ def main():
     for name, value in views(flat, shapes).items():
         value.copy_(network.initial_value(name, tuple(value.shape), generator, cfg))
     gradients = [torch.zeros(size).share_memory_() for _ in range(args.processes)]
+    # steps, decay steps, number of saves asked for, then the number of saves each process has made
     control = torch.zeros(3 + args.processes, dtype=torch.float64).share_memory_()
     control[0], control[1] = wanted["steps"], wanted["decay_steps"]
     print(f"{size / 1e6:.2f} M parameters", flush=True)
     os.environ.update(MALLOC)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a plain end takes the processes along
     context = mp.get_context("spawn")
     barrier = context.Barrier(args.processes)
     workers = [context.Process(target=work, args=(r, args.processes, args, cfg, flat, gradients, control, barrier))
