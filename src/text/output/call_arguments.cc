@@ -13,12 +13,18 @@ namespace {
 
 constexpr int kMaxDepth = 60;
 
+struct Member;
+
 /// A value as the model wrote it; types come later, from the schema.
 struct Argument {
   enum class Kind { kText, kBare, kList, kObject } kind = Kind::kBare;
   std::string text;
-  std::vector<std::pair<std::string, Argument>> members;  ///< of a list with empty keys
-  bool cut_off = false;  ///< a bare value at the end of a text that was cut off
+  std::vector<Member> members;  ///< of a list with empty keys
+  bool cut_off = false;         ///< a bare value at the end of a text that was cut off
+};
+struct Member {
+  std::string key;
+  Argument value;
 };
 
 bool is_space(char c) {
@@ -86,11 +92,11 @@ class Reader {
       Argument value = read_value(depth, true);
       if (value.cut_off) break;
       const auto known =
-          std::ranges::find(object.members, key, [](const auto& member) { return member.first; });
+          std::ranges::find(object.members, key, [](const auto& member) { return member.key; });
       if (known != object.members.end()) {
-        known->second = std::move(value);  // the last one wins
+        known->value = std::move(value);  // the last one wins
       } else {
-        object.members.emplace_back(std::move(key), std::move(value));
+        object.members.push_back({std::move(key), std::move(value)});
       }
     }
     return object;
@@ -118,7 +124,7 @@ class Reader {
       if (end != std::string_view::npos) {
         const std::size_t separator = after_space(end + 1);
         if (separator < text_.size() && (text_[separator] == ':' || text_[separator] == '=')) {
-          key = text_.substr(at_ + 1, end - at_ - 1);
+          key = without_delimiters(text_.substr(at_ + 1, end - at_ - 1));
           at_ = separator + 1;
           return true;
         }
@@ -276,7 +282,7 @@ class Reader {
       Argument value = read_value(depth, false);
       if (value.cut_off) break;
       if (at_ == before) ++at_;
-      items.members.emplace_back("", std::move(value));
+      items.members.push_back({"", std::move(value)});
     }
     return items;
   }
@@ -422,7 +428,7 @@ void write(const Argument& value, const Json* schema, std::string& out) {
     out += '[';
     for (std::size_t i = 0; i < value.members.size(); ++i) {
       if (i > 0) out += ", ";
-      write(value.members[i].second, items, out);
+      write(value.members[i].value, items, out);
     }
     out += ']';
   } else if (value.kind == Argument::Kind::kObject) {
