@@ -23,7 +23,7 @@ class Bf16Golden : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     const std::string name = GetParam();
-    const auto dir = golden_checkpoint("models/" + name);
+    const auto dir = golden_path("models/" + name);
     const auto tensors = golden_path("text/" + name + ".safetensors");
     const auto facts = golden_path("text/" + name + ".json");
     if (!dir || !tensors || !facts)

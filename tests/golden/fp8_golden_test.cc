@@ -18,7 +18,7 @@ class Fp8Golden : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     const std::string name = GetParam();
-    dir_ = golden_checkpoint("quant/" + name);
+    dir_ = golden_path("quant/" + name);
     const auto tensors = golden_path("quant/" + name + "-logits.safetensors");
     if (!dir_ || !tensors)
       GTEST_SKIP() << "no golden data of " << name << " (it does not ship with the sources)";

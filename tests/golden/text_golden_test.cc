@@ -23,7 +23,7 @@ class TextGolden : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     const std::string name = GetParam();
-    const auto dir = golden_checkpoint("models/" + name);
+    const auto dir = golden_path("models/" + name);
     const auto tensors = golden_path("text/" + name + ".safetensors");
     const auto facts = golden_path("text/" + name + ".json");
     if (!dir || !tensors || !facts)
@@ -298,8 +298,8 @@ TEST_P(TextGolden, SequencesInOneBatchAreBitwiseWhatTheyAreAlone) {
 INSTANTIATE_TEST_SUITE_P(Family, TextGolden, family(), family_name);
 
 TEST(TextGoldenSharded, ShardsAndReleasedConfigStyleGiveTheSameBits) {
-  const auto one = golden_checkpoint("models/tiny-26b");
-  const auto sharded = golden_checkpoint("models/tiny-26b-sharded");
+  const auto one = golden_path("models/tiny-26b");
+  const auto sharded = golden_path("models/tiny-26b-sharded");
   const auto tensors = golden_path("text/tiny-26b.safetensors");
   if (!one || !sharded || !tensors)
     GTEST_SKIP() << "no golden data of tiny-26b-sharded (it does not ship with the sources)";

@@ -10,41 +10,10 @@
 
 #include "foundation/mapped_file.h"
 #include "model/matrix.h"
-#include "tests/support/shared_folder.h"
 
 namespace gem8::testing {
 
-namespace {
-
 namespace fs = std::filesystem;
-
-bool has_weights(const fs::path& dir) {
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(dir, ignored)) {
-    if (entry.path().extension() == ".safetensors") return true;
-  }
-  return false;
-}
-
-template <class Accept>
-std::optional<fs::path> find_golden(std::string_view name, Accept accept) {
-  const fs::path own = fs::path(GEM8_TEST_DATA) / "golden" / name;
-  if (accept(own)) return own;
-  if (const auto shared = shared_folder(); shared && accept(*shared / "golden" / name)) {
-    return *shared / "golden" / name;
-  }
-  return std::nullopt;
-}
-
-}  // namespace
-
-std::optional<fs::path> golden_path(std::string_view name) {
-  return find_golden(name, [](const fs::path& path) { return fs::exists(path); });
-}
-
-std::optional<fs::path> golden_checkpoint(std::string_view name) {
-  return find_golden(name, has_weights);
-}
 
 Golden::Golden(const std::filesystem::path& path) {
   auto file = SafetensorsFile::open(path);

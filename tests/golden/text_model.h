@@ -21,14 +21,9 @@
 #include "foundation/thread_pool.h"
 #include "kernels/ops.h"
 #include "model/model.h"
+#include "tests/support/golden_checkpoint.h"
 
 namespace gem8::testing {
-
-/// A folder or file of the golden data by its name there ("models/tiny-26b"): the copy beside these
-/// tests, else the one in the shared folder; nullopt where neither has it.
-std::optional<std::filesystem::path> golden_path(std::string_view name);
-/// The same for a checkpoint folder, complete with its weights.
-std::optional<std::filesystem::path> golden_checkpoint(std::string_view name);
 
 /// The soft tokens of an image prompt: rows [n, hidden] in the order of the placeholders.
 struct Soft {
