@@ -41,9 +41,11 @@ std::string kind_of(const WrittenLinear& linear) {
   return "";
 }
 
-std::string megabytes(std::uint64_t bytes) {
-  return bytes >= 10'000'000'000 ? fmt::format("{:.2f} GB", static_cast<double>(bytes) * 1e-9)
-                                 : fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6);
+std::string rounded_bytes(std::uint64_t bytes) {
+  const auto n = static_cast<double>(bytes);
+  if (bytes >= 10'000'000'000) return fmt::format("{:.2f} GB", n * 1e-9);
+  return bytes >= 1'000'000 ? fmt::format("{:.1f} MB", n * 1e-6)
+                            : fmt::format("{:.1f} kB", n * 1e-3);
 }
 
 constexpr std::int64_t kFewTokens = 100;
@@ -80,7 +82,7 @@ void append_kept(const ConversionPlan& plan, std::string& text) {
     sum += item.bytes;
   }
   const auto line = [&](std::uint64_t bytes, std::string_view what, std::string_view why) {
-    if (bytes > 0) text += fmt::format("  {:<10} {}: {}\n", megabytes(bytes), what, why);
+    if (bytes > 0) text += fmt::format("  {:<10} {}: {}\n", rounded_bytes(bytes), what, why);
   };
   text += "kept as they are:\n";
   line(embeddings, "embeddings and head", "never quantised by engines");
@@ -143,6 +145,7 @@ std::string to_text(const QuantizeReport& report, const ConversionPlan& plan) {
   text += fmt::format("bytes: {} in, {} out ({:.1f} %)\n", plan.source_bytes, plan.total_bytes,
                       100.0 * static_cast<double>(plan.total_bytes) /
                           static_cast<double>(std::max<std::uint64_t>(1, plan.source_bytes)));
+  if (report.verification.rules_checked == 0) return text;  // nothing was done
   text += fmt::format("seconds: calibrating {:.1f}, writing {:.1f}, verifying {:.1f}\n",
                       report.seconds_calibrating, report.seconds_writing, report.seconds_verifying);
   return text;

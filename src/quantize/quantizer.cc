@@ -263,6 +263,7 @@ class Run {
     const auto start = std::chrono::steady_clock::now();
     say("verifying", 0, 1);
     GEM8_TRY(report_.verification, verify::verify_checkpoint(partial_, {.source = source_}, pool_));
+    report_.verification.checkpoint = out_.string();
     report_.seconds_verifying = seconds_since(start);
     for (const verify::Finding& finding : report_.verification.findings) {
       if (finding.severity != verify::Severity::kError) continue;
