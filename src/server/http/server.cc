@@ -507,7 +507,7 @@ class TcpServer final : public Server {
   }
 
   Task<void> wait_for_signals() {
-    for (;;) {
+    while (!ended_) {
       const auto [ec, number] = co_await signals_.async_wait(kTuple);
       if (ec) co_return;
       if (shared_->draining) {
@@ -536,6 +536,7 @@ class TcpServer final : public Server {
   }
 
   void end() {
+    ended_ = true;
     error_code ignored;
     drain_timer_.cancel();
     signals_.cancel(ignored);
@@ -558,6 +559,7 @@ class TcpServer final : public Server {
   asio::steady_timer drain_timer_;
   Guarded<std::unordered_map<Connection*, std::weak_ptr<Connection>>> connections_;
   std::uint16_t port_ = 0;
+  bool ended_ = false;  // of the acceptor's strand
 };
 
 }  // namespace
