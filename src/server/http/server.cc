@@ -430,7 +430,7 @@ class TcpServer final : public Server {
     shared_->options = options;
   }
 
-  Status bind() {
+  Status open() {
     const ServerOptions& options = shared_->options;
     error_code ec;
     tcp::resolver resolver(context_);
@@ -442,22 +442,21 @@ class TcpServer final : public Server {
     acceptor_.open(endpoint.protocol(), ec);
     if (!ec) acceptor_.set_option(tcp::acceptor::reuse_address(true), ec);
     if (!ec) acceptor_.bind(endpoint, ec);
-    if (!ec) acceptor_.listen(asio::socket_base::max_listen_connections, ec);
-    if (ec == asio::error::address_in_use) {
-      return fail(Code::kUnavailable,
-                  "port {} of {} is in use by another program: choose another with --port",
-                  options.port, options.host);
-    }
-    if (ec)
-      return fail(Code::kInvalidArgument, "cannot listen on {}:{}: {}", options.host, options.port,
-                  ec.message());
+    if (ec) return cannot_listen(ec);
     port_ = acceptor_.local_endpoint(ec).port();
     return {};
   }
 
   std::uint16_t port() const override { return port_; }
 
-  void run(Handler handler) override {
+  Status listen() override {
+    error_code ec;
+    acceptor_.listen(asio::socket_base::max_listen_connections, ec);
+    if (ec) return cannot_listen(ec);
+    return {};
+  }
+
+  int run(Handler handler) override {
     shared_->handler = std::move(handler);
     error_code ignored;
     signals_.add(SIGINT, ignored);
@@ -468,6 +467,8 @@ class TcpServer final : public Server {
     for (std::size_t i = 1; i < shared_->options.n_threads; ++i)
       threads.emplace_back([this] { context_.run(); });
     context_.run();
+    threads.clear();
+    return signal_;
   }
 
   void stop() override {
@@ -475,6 +476,15 @@ class TcpServer final : public Server {
   }
 
  private:
+  std::unexpected<Error> cannot_listen(const error_code& ec) const {
+    const ServerOptions& options = shared_->options;
+    if (ec == asio::error::address_in_use) {
+      return fail(Code::kUnavailable, "port {} of {} is in use by another program: choose another with --port", options.port,
+                  options.host);
+    }
+    return fail(Code::kInvalidArgument, "cannot listen on {}:{}: {}", options.host, options.port, ec.message());
+  }
+
   Task<void> accept() {
     asio::steady_timer pause(acceptor_.get_executor());
     while (acceptor_.is_open()) {
@@ -510,6 +520,7 @@ class TcpServer final : public Server {
     while (!ended_) {
       const auto [ec, number] = co_await signals_.async_wait(kTuple);
       if (ec) co_return;
+      if (signal_ == 0) signal_ = number;
       if (shared_->draining) {
         abort_all();
       } else {
@@ -559,14 +570,15 @@ class TcpServer final : public Server {
   asio::steady_timer drain_timer_;
   Guarded<std::unordered_map<Connection*, std::weak_ptr<Connection>>> connections_;
   std::uint16_t port_ = 0;
+  int signal_ = 0;
   bool ended_ = false;  // of the acceptor's strand
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Server>> Server::listen(const ServerOptions& options) {
+Result<std::unique_ptr<Server>> Server::bind(const ServerOptions& options) {
   auto server = std::make_unique<TcpServer>(options);
-  GEM8_RETURN_IF_ERROR(server->bind());
+  GEM8_RETURN_IF_ERROR(server->open());
   return server;
 }
 

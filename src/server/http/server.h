@@ -35,16 +35,20 @@ struct ServerOptions {
 /// deadline at every read and write.
 class Server {
  public:
-  /// Binds and listens: from here on the port is taken, but nobody is answered before run().
-  /// Errors: kUnavailable when the port is in use, kInvalidArgument for a host that cannot be
-  /// bound.
-  static Result<std::unique_ptr<Server>> listen(const ServerOptions& options);
+  /// Takes the port; connections are still refused. Errors: kUnavailable when the port is in use,
+  /// kInvalidArgument for a host that cannot be bound.
+  static Result<std::unique_ptr<Server>> bind(const ServerOptions& options);
   virtual ~Server() = default;
 
   virtual std::uint16_t port() const = 0;
 
-  /// Serves until stop(). SIGINT and SIGTERM call stop(), a second one ends the draining.
-  virtual void run(Handler handler) = 0;
+  /// From here on clients may connect; they are answered once run() does. Error: kUnavailable as
+  /// bind(), when another program was faster.
+  virtual Status listen() = 0;
+
+  /// Serves until stop(). SIGINT and SIGTERM call stop(), a second one ends the draining. The first
+  /// signal's number, or 0.
+  virtual int run(Handler handler) = 0;
   /// Listens no more, lets answers in progress finish for drain_timeout, then breaks them off. From
   /// any thread.
   virtual void stop() = 0;

@@ -23,9 +23,10 @@ class ServerTest : public ::testing::Test {
     options.error_response = [](int status, std::string message) {
       return Response{.status = status, .content_type = "text/plain", .body = std::move(message)};
     };
-    auto listening = Server::listen(options);
+    auto listening = Server::bind(options);
     ASSERT_TRUE(listening) << listening.error().text();
     server = *std::move(listening);
+    ASSERT_TRUE(server->listen());
     thread = std::thread(
         [this] { server->run([this](Exchange& exchange) { return handle(exchange); }); });
   }
@@ -307,10 +308,10 @@ TEST_F(ServerTest, StoppingBreaksOffWhatTakesTooLong) {
 
 TEST_F(ServerTest, APortInUseIsSaid) {
   start();
-  const auto second = Server::listen({.host = "127.0.0.1", .port = server->port()});
+  const auto second = Server::bind({.host = "127.0.0.1", .port = server->port()});
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, Code::kUnavailable);
-  EXPECT_EQ(Server::listen({.host = "not a host", .port = 0}).error().code, Code::kInvalidArgument);
+  EXPECT_EQ(Server::bind({.host = "not a host", .port = 0}).error().code, Code::kInvalidArgument);
 }
 
 }  // namespace
