@@ -18,13 +18,15 @@ namespace {
 
 void print_plan(const app::MemoryPlan& plan, const app::LoadOptions& options) {
   const auto gib = [](std::int64_t bytes) { return static_cast<double>(bytes) / 0x1p30; };
-  log_info("memory plan: {:.2f} GiB of weights (mapped), {:.2f} GiB of cache, of {:.2f} GiB", gib(plan.weights), gib(plan.cache),
-           gib(plan.machine));
+  log_info("memory plan: {:.2f} GiB of weights (mapped), {:.2f} GiB of cache, of {:.2f} GiB",
+           gib(plan.weights), gib(plan.cache), gib(plan.machine));
   log_info("Available KV cache memory: {:.2f} GiB", gib(plan.cache));
   log_info("GPU KV cache size: {} tokens, Maximum concurrency for {} tokens per request: {:.2f}x",
-           app::with_commas(static_cast<std::int64_t>(plan.full_requests * static_cast<double>(plan.max_model_len))),
+           app::with_commas(static_cast<std::int64_t>(plan.full_requests *
+                                                      static_cast<double>(plan.max_model_len))),
            app::with_commas(plan.max_model_len), plan.full_requests);
-  log_info("steps of at most {} tokens, {} requests in a batch", options.max_num_batched_tokens, options.max_num_seqs);
+  log_info("steps of at most {} tokens, {} requests in a batch", options.max_num_batched_tokens,
+           options.max_num_seqs);
 }
 
 app::LoadOptions load_options(const app::ServeFlags& flags, const CommonOptions& common) {
@@ -39,8 +41,10 @@ app::LoadOptions load_options(const app::ServeFlags& flags, const CommonOptions&
                            .neutral_sampling = flags.neutral_sampling,
                            .generation_config = flags.generation_config,
                            .override_generation_config = flags.override_generation_config};
-  options.max_num_batched_tokens = flags.max_num_batched_tokens.value_or(std::max(options.max_num_batched_tokens, flags.max_num_seqs.value_or(0)));
-  options.max_num_seqs = flags.max_num_seqs.value_or(std::min(options.max_num_seqs, options.max_num_batched_tokens));
+  options.max_num_batched_tokens = flags.max_num_batched_tokens.value_or(
+      std::max(options.max_num_batched_tokens, flags.max_num_seqs.value_or(0)));
+  options.max_num_seqs =
+      flags.max_num_seqs.value_or(std::min(options.max_num_seqs, options.max_num_batched_tokens));
   return options;
 }
 
@@ -53,7 +57,8 @@ http::ServerOptions server_options(const app::ServeFlags& flags) {
                               .access_log = flags.access_log,
                               .error_response = &app::Api::transport_error};
   if (const char* seconds = std::getenv("VLLM_HTTP_TIMEOUT_KEEP_ALIVE"); seconds != nullptr) {
-    if (const auto value = app::parse_human_integer(seconds); value && *value > 0 && *value < 86400) {
+    if (const auto value = app::parse_human_integer(seconds);
+        value && *value > 0 && *value < 86400) {
       options.idle_timeout = std::chrono::seconds(*value);
     }
   }
@@ -63,24 +68,36 @@ http::ServerOptions server_options(const app::ServeFlags& flags) {
 /// The clock and the dice of the real world; with a seed the dice fall the same way every time.
 app::Ambient ambient(std::optional<std::uint64_t> seed) {
   auto random = std::make_shared<Guarded<std::mt19937_64>>();
-  random->with([&](std::mt19937_64& engine) { engine.seed(seed ? *seed : std::random_device{}() * 0x100000001ull ^ std::random_device{}()); });
+  random->with([&](std::mt19937_64& engine) {
+    engine.seed(seed ? *seed : std::random_device{}() * 0x100000001ull ^ std::random_device{}());
+  });
   return {.unix_seconds = [] { return static_cast<std::int64_t>(std::time(nullptr)); },
-          .random = [random] { return random->with([](std::mt19937_64& engine) { return static_cast<std::uint64_t>(engine()); }); }};
+          .random =
+              [random] {
+                return random->with(
+                    [](std::mt19937_64& engine) { return static_cast<std::uint64_t>(engine()); });
+              }};
 }
 
 Result<int> run_serve(const std::vector<std::string>& words, const CommonOptions& common) {
   GEM8_TRY(app::ServeFlags flags, app::parse_serve_flags(words));
   if (flags.help) {
-    GEM8_RETURN_IF_ERROR(write_stdout("gem8 serve DIR [flags], or gem8 serve --model DIR [flags]\n\n" + app::serve_flags_help()));
+    GEM8_RETURN_IF_ERROR(write_stdout(
+        "gem8 serve DIR [flags], or gem8 serve --model DIR [flags]\n\n" + app::serve_flags_help()));
     return kDone;
   }
-  if (flags.model.empty()) return fail(Code::kInvalidArgument, "serve: which model? gem8 serve DIR, or gem8 serve --model DIR");
+  if (flags.model.empty())
+    return fail(Code::kInvalidArgument,
+                "serve: which model? gem8 serve DIR, or gem8 serve --model DIR");
   for (const std::string& note : flags.notes) log_info("{}", note);
-  if (const char* key = std::getenv("VLLM_API_KEY"); key != nullptr && flags.api_keys.empty() && *key != '\0') flags.api_keys.push_back(key);
+  if (const char* key = std::getenv("VLLM_API_KEY");
+      key != nullptr && flags.api_keys.empty() && *key != '\0')
+    flags.api_keys.push_back(key);
 
   const Clock::time_point start = Clock::now();
   const http::ServerOptions transport = server_options(flags);
-  // The port is taken first, so that a conflict shows before gigabytes are read; connections are refused until all is ready.
+  // The port is taken first, so that a conflict shows before gigabytes are read; connections are
+  // refused until all is ready.
   GEM8_TRY(const std::unique_ptr<http::Server> server, http::Server::bind(transport));
   const app::LoadOptions options = load_options(flags, common);
   GEM8_TRY(const std::unique_ptr<app::LoadedModel> model, app::LoadedModel::load(options));
@@ -93,12 +110,16 @@ Result<int> run_serve(const std::vector<std::string>& words, const CommonOptions
                               .default_template_kwargs = flags.default_template_kwargs,
                               .sse_keep_alive_seconds = static_cast<int>(flags.sse_keep_alive_s),
                               .force_include_usage = flags.force_include_usage};
-  app::Api api(model->engine(), model->served(flags.served_model_names), nullptr, std::move(api_options), ambient(flags.seed));
+  app::Api api(model->engine(), model->served(flags.served_model_names), nullptr,
+               std::move(api_options), ambient(flags.seed));
   GEM8_RETURN_IF_ERROR(server->listen());
 
   std::string line;
-  for (const auto& [stage, seconds] : model->time_line()) line += fmt::format("{} {:.3f} s, ", stage, seconds);
-  log_info("ready after {:.3f} s: {}{} threads", std::chrono::duration<double>(Clock::now() - start).count(), line, common.thread_count());
+  for (const auto& [stage, seconds] : model->time_line())
+    line += fmt::format("{} {:.3f} s, ", stage, seconds);
+  log_info("ready after {:.3f} s: {}{} threads",
+           std::chrono::duration<double>(Clock::now() - start).count(), line,
+           common.thread_count());
   log_info("Application startup complete.");
   log_info("Uvicorn running on http://{}:{} (Press CTRL+C to quit)", flags.host, server->port());
   const int signal = server->run([&api](http::Exchange& exchange) { return api.handle(exchange); });
@@ -109,7 +130,8 @@ Result<int> run_serve(const std::vector<std::string>& words, const CommonOptions
 }  // namespace
 
 Command add_serve(CLI::App& app, const CommonOptions& common) {
-  CLI::App* serve = app.add_subcommand("serve", "Serve a checkpoint over the OpenAI API, with vLLM's flags");
+  CLI::App* serve =
+      app.add_subcommand("serve", "Serve a checkpoint over the OpenAI API, with vLLM's flags");
   serve->allow_extras();
   serve->footer(app::serve_flags_help());
   return {serve, [serve, &common] { return run_serve(serve->remaining(), common); }};

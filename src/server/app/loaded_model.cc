@@ -43,7 +43,9 @@ std::vector<TokenId> token_ids(const std::vector<int>& values, std::int64_t voca
   return ids;
 }
 
-double gib(std::int64_t bytes) { return static_cast<double>(bytes) / 0x1p30; }
+double gib(std::int64_t bytes) {
+  return static_cast<double>(bytes) / 0x1p30;
+}
 
 class Stopwatch {
  public:
@@ -81,7 +83,8 @@ struct LoadedModel::Parts {
 
 namespace {
 
-Result<openai::GenerationDefaults> read_defaults(const LoadOptions& options, const GenerationConfig& config) {
+Result<openai::GenerationDefaults> read_defaults(const LoadOptions& options,
+                                                 const GenerationConfig& config) {
   openai::GenerationDefaults defaults;
   if (!options.neutral_sampling) {
     defaults.temperature = config.temperature.value_or(defaults.temperature);
@@ -93,7 +96,8 @@ Result<openai::GenerationDefaults> read_defaults(const LoadOptions& options, con
     if (config.do_sample && !*config.do_sample) defaults.temperature = 0.0;
   }
   if (options.override_generation_config.is_object()) {
-    GEM8_TRY(const GenerationConfig over, parse_generation_config(options.override_generation_config));
+    GEM8_TRY(const GenerationConfig over,
+             parse_generation_config(options.override_generation_config));
     if (over.temperature) defaults.temperature = *over.temperature;
     if (over.top_p) defaults.top_p = *over.top_p;
     if (over.min_p) defaults.min_p = *over.min_p;
@@ -104,12 +108,16 @@ Result<openai::GenerationDefaults> read_defaults(const LoadOptions& options, con
   return defaults;
 }
 
-/// Divides the memory: the cache gets what is asked for or left, but no more than max_num_seqs requests can use.
-Result<KvCacheOptions> plan_memory(const LoadOptions& options, const TextConfig& config, const KvCacheCost& cost, MemoryPlan& plan) {
+/// Divides the memory: the cache gets what is asked for or left, but no more than max_num_seqs
+/// requests can use.
+Result<KvCacheOptions> plan_memory(const LoadOptions& options, const TextConfig& config,
+                                   const KvCacheCost& cost, MemoryPlan& plan) {
   const std::int64_t model_limit = config.max_position_embeddings;
   const bool exact = options.max_model_len && *options.max_model_len > 0;
   if (exact && *options.max_model_len > model_limit) {
-    return fail(Code::kInvalidArgument, "--max-model-len {}: the model's max_position_embeddings is {}", *options.max_model_len, model_limit);
+    return fail(Code::kInvalidArgument,
+                "--max-model-len {}: the model's max_position_embeddings is {}",
+                *options.max_model_len, model_limit);
   }
   plan.max_model_len = exact ? *options.max_model_len : model_limit;
   const auto bytes_of = [&](std::int64_t n_tokens) {
@@ -121,39 +129,50 @@ Result<KvCacheOptions> plan_memory(const LoadOptions& options, const TextConfig&
   if (options.cache_bytes) {
     bytes = *options.cache_bytes;
   } else if (options.memory_share) {
-    bytes = static_cast<std::int64_t>(static_cast<double>(plan.machine) * *options.memory_share) - plan.weights;
+    bytes = static_cast<std::int64_t>(static_cast<double>(plan.machine) * *options.memory_share) -
+            plan.weights;
     if (bytes <= 0) {
       return fail(Code::kExhausted,
-                  "No available memory for the cache blocks: {:.2f} of {:.2f} GiB is {:.2f} GiB, the weights take {:.2f} GiB. Raise "
+                  "No available memory for the cache blocks: {:.2f} of {:.2f} GiB is {:.2f} GiB, "
+                  "the weights take {:.2f} GiB. Raise "
                   "--gpu-memory-utilization.",
-                  *options.memory_share, gib(plan.machine), gib(plan.machine) * *options.memory_share, gib(plan.weights));
+                  *options.memory_share, gib(plan.machine),
+                  gib(plan.machine) * *options.memory_share, gib(plan.weights));
     }
   }
-  const double useful = static_cast<double>(options.max_num_seqs) * static_cast<double>(bytes_of(plan.max_model_len));
+  const double useful =
+      static_cast<double>(options.max_num_seqs) * static_cast<double>(bytes_of(plan.max_model_len));
   if (useful < static_cast<double>(bytes)) bytes = static_cast<std::int64_t>(useful);
-  GEM8_TRY(const KvCacheOptions pages, plan_kv_cache(cost, bytes, options.max_num_seqs, options.max_num_batched_tokens));
+  GEM8_TRY(const KvCacheOptions pages,
+           plan_kv_cache(cost, bytes, options.max_num_seqs, options.max_num_batched_tokens));
 
   if (cost.full_page_bytes > 0 && pages.full_pages < cost.full_pages(plan.max_model_len)) {
     const std::int64_t fits = pages.full_pages * KvLayer::kPageTokens;
     if (exact) {
       return fail(Code::kExhausted,
-                  "To serve at least one request with the model's max seq len ({}), {:.2f} GiB of cache are needed, {:.2f} GiB are "
+                  "To serve at least one request with the model's max seq len ({}), {:.2f} GiB of "
+                  "cache are needed, {:.2f} GiB are "
                   "available: the largest --max-model-len that fits is {}",
                   plan.max_model_len, gib(bytes_of(plan.max_model_len)), gib(bytes), fits);
     }
-    log_info("max_model_len: {} instead of the model's {}, which is what {:.2f} GiB of cache hold", fits, model_limit, gib(bytes));
+    log_info("max_model_len: {} instead of the model's {}, which is what {:.2f} GiB of cache hold",
+             fits, model_limit, gib(bytes));
     plan.max_model_len = fits;
   }
-  plan.cache = pages.full_pages * cost.full_page_bytes + pages.sliding_pages * cost.sliding_page_bytes;
-  plan.full_requests = static_cast<double>(plan.cache) / static_cast<double>(std::max<std::int64_t>(1, bytes_of(plan.max_model_len)));
+  plan.cache =
+      pages.full_pages * cost.full_page_bytes + pages.sliding_pages * cost.sliding_page_bytes;
+  plan.full_requests = static_cast<double>(plan.cache) /
+                       static_cast<double>(std::max<std::int64_t>(1, bytes_of(plan.max_model_len)));
   if (cost.full_page_bytes > 0) {
-    plan.full_requests = std::min(plan.full_requests, static_cast<double>(pages.full_pages) /
-                                                          static_cast<double>(cost.full_pages(plan.max_model_len)));
+    plan.full_requests =
+        std::min(plan.full_requests, static_cast<double>(pages.full_pages) /
+                                         static_cast<double>(cost.full_pages(plan.max_model_len)));
   }
   return pages;
 }
 
-Result<std::optional<ChatTemplate>> load_chat_template(const LoadOptions& options, const std::filesystem::path& dir) {
+Result<std::optional<ChatTemplate>> load_chat_template(const LoadOptions& options,
+                                                       const std::filesystem::path& dir) {
   if (!options.chat_template.empty()) {
     GEM8_TRY(const std::string source, read_text_file(options.chat_template));
     Result<ChatTemplate> chat = ChatTemplate::parse(source);
@@ -197,7 +216,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& option
   OpsOptions ops_options;
   if (options.fp8_activations) ops_options.activations = Activations::kFP8;
   GEM8_TRY(parts->ops, make_cpu_ops(*parts->device, *parts->pool, ops_options));
-  GEM8_TRY(parts->model, Model::load(parts->checkpoint, *parts->ops, {.max_batch_tokens = options.max_num_batched_tokens}));
+  GEM8_TRY(parts->model, Model::load(parts->checkpoint, *parts->ops,
+                                     {.max_batch_tokens = options.max_num_batched_tokens}));
   watch.lap("model");
 
   const ModelConfig& config = parts->checkpoint->config();
@@ -216,7 +236,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& option
 
   const std::int64_t vocab = parts->model->vocab();
   if (static_cast<std::int64_t>(parts->tokenizer->vocab_size()) > vocab) {
-    log_warning("{}: the tokenizer knows {} tokens, the model {}", dir.string(), parts->tokenizer->vocab_size(), vocab);
+    log_warning("{}: the tokenizer knows {} tokens, the model {}", dir.string(),
+                parts->tokenizer->vocab_size(), vocab);
   }
   EngineOptions engine_options{.max_model_len = parts->plan.max_model_len,
                                .max_num_seqs = options.max_num_seqs,
@@ -224,11 +245,14 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& option
                                .max_queued = options.max_queued};
   EndTokens& ends = engine_options.end_tokens;
   // The end tokens are the model's whatever the sampling defaults are taken from.
-  ends.eos = token_ids(model_generation.eos_token_ids.empty() ? config.eos_token_ids : model_generation.eos_token_ids, vocab);
+  ends.eos = token_ids(model_generation.eos_token_ids.empty() ? config.eos_token_ids
+                                                              : model_generation.eos_token_ids,
+                       vocab);
   ends.suppress = token_ids(model_generation.suppress_tokens, vocab);
   const std::vector<TokenId> text_eos = token_ids(config.text.eos_token_ids, vocab);
   if (!text_eos.empty()) ends.primary = text_eos.front();
-  for (const std::optional<int>& placeholder : {config.tokens.image, config.tokens.video, config.tokens.audio}) {
+  for (const std::optional<int>& placeholder :
+       {config.tokens.image, config.tokens.video, config.tokens.audio}) {
     if (placeholder && *placeholder < vocab) ends.placeholders.push_back(TokenId{*placeholder});
   }
   GEM8_TRY(parts->engine, Engine::start(*parts->runner, *parts->pool, engine_options));
@@ -236,10 +260,18 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& option
   return std::unique_ptr<LoadedModel>(new LoadedModel(std::move(parts)));
 }
 
-Engine& LoadedModel::engine() { return *parts_->engine; }
-const Tokenizer& LoadedModel::tokenizer() const { return *parts_->tokenizer; }
-const MemoryPlan& LoadedModel::plan() const { return parts_->plan; }
-const std::vector<std::pair<std::string, double>>& LoadedModel::time_line() const { return parts_->time_line; }
+Engine& LoadedModel::engine() {
+  return *parts_->engine;
+}
+const Tokenizer& LoadedModel::tokenizer() const {
+  return *parts_->tokenizer;
+}
+const MemoryPlan& LoadedModel::plan() const {
+  return parts_->plan;
+}
+const std::vector<std::pair<std::string, double>>& LoadedModel::time_line() const {
+  return parts_->time_line;
+}
 
 ServedModel LoadedModel::served(std::vector<std::string> names) const {
   ServedModel served;
@@ -250,8 +282,10 @@ ServedModel LoadedModel::served(std::vector<std::string> names) const {
   served.tokenizer = &*parts_->tokenizer;
   served.bos = TokenId{parts_->checkpoint->config().text.bos_token_id};
   served.defaults = parts_->defaults;
-  served.render = [parts = parts_.get()](const openai::ChatRequest& request) -> Result<std::vector<TokenId>> {
-    if (!parts->chat) return fail(Code::kUnsupported, "{} has no chat template: use /v1/completions", parts->name);
+  served.render =
+      [parts = parts_.get()](const openai::ChatRequest& request) -> Result<std::vector<TokenId>> {
+    if (!parts->chat)
+      return fail(Code::kUnsupported, "{} has no chat template: use /v1/completions", parts->name);
     Json body = Json::object({{"messages", request.messages},
                               {"chat_template_kwargs", request.template_kwargs},
                               {"add_generation_prompt", request.add_generation_prompt}});
@@ -269,7 +303,8 @@ ServedModel LoadedModel::served(std::vector<std::string> names) const {
 
 std::string with_commas(std::int64_t value) {
   std::string digits = std::to_string(value);
-  for (std::ptrdiff_t i = std::ssize(digits) - 3; i > (value < 0 ? 1 : 0); i -= 3) digits.insert(static_cast<std::size_t>(i), 1, ',');
+  for (std::ptrdiff_t i = std::ssize(digits) - 3; i > (value < 0 ? 1 : 0); i -= 3)
+    digits.insert(static_cast<std::size_t>(i), 1, ',');
   return digits;
 }
 

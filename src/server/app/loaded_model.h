@@ -18,13 +18,14 @@ struct LoadOptions {
   std::size_t n_threads = 1;
   bool fp8_activations = false;
   std::optional<std::int64_t> max_model_len;  ///< absent: the model's, or what fits; -1: what fits
-  std::optional<double> memory_share;         ///< of the machine's memory, weights and cache together
+  std::optional<double> memory_share;  ///< of the machine's memory, weights and cache together
   std::optional<std::int64_t> cache_bytes;
   std::int64_t max_num_seqs = 256;
   std::int64_t max_num_batched_tokens = 2048;
   std::int64_t max_queued = 0;
-  std::string chat_template;      ///< a file; empty: the checkpoint's
-  bool neutral_sampling = false;  ///< defaults of generation_config.json do not count; its end tokens do
+  std::string chat_template;  ///< a file; empty: the checkpoint's
+  bool neutral_sampling =
+      false;  ///< defaults of generation_config.json do not count; its end tokens do
   std::string generation_config;  ///< a folder instead of the checkpoint's
   Json override_generation_config;
 };
@@ -41,8 +42,8 @@ struct MemoryPlan {
 /// A checkpoint with everything that turns requests for it into answers.
 class LoadedModel {
  public:
-  /// Errors: those of its parts, naming file or tensor; kExhausted when the cache does not hold one request of an explicit
-  /// max_model_len, with the numbers.
+  /// Errors: those of its parts, naming file or tensor; kExhausted when the cache does not hold one
+  /// request of an explicit max_model_len, with the numbers.
   static Result<std::unique_ptr<LoadedModel>> load(const LoadOptions& options);
   ~LoadedModel();
 

@@ -479,10 +479,12 @@ class TcpServer final : public Server {
   std::unexpected<Error> cannot_listen(const error_code& ec) const {
     const ServerOptions& options = shared_->options;
     if (ec == asio::error::address_in_use) {
-      return fail(Code::kUnavailable, "port {} of {} is in use by another program: choose another with --port", options.port,
-                  options.host);
+      return fail(Code::kUnavailable,
+                  "port {} of {} is in use by another program: choose another with --port",
+                  options.port, options.host);
     }
-    return fail(Code::kInvalidArgument, "cannot listen on {}:{}: {}", options.host, options.port, ec.message());
+    return fail(Code::kInvalidArgument, "cannot listen on {}:{}: {}", options.host, options.port,
+                ec.message());
   }
 
   Task<void> accept() {
