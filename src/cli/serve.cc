@@ -12,6 +12,7 @@
 #include "server/app/flags.h"
 #include "server/app/loaded_model.h"
 #include "server/http/server.h"
+#include "server/media/image_service.h"
 
 namespace gem8::cli {
 namespace {
@@ -29,6 +30,22 @@ void print_plan(const app::MemoryPlan& plan, const app::LoadOptions& options) {
            options.max_num_seqs);
 }
 
+/// Null when the model takes no images, or none are wanted.
+Result<std::unique_ptr<ImageService>> image_service(const app::ServeFlags& flags,
+                                                    const app::LoadedModel& model) {
+  if (!model.takes_images()) return nullptr;
+  ImageOptions options;
+  if (flags.max_images) options.max_images = *flags.max_images;
+  options.soft_tokens = flags.soft_tokens.value_or(model.default_soft_tokens());
+  options.alpha = flags.alpha;
+  MediaSources sources;
+  sources.remote.allowed_hosts = flags.allowed_media_domains;
+  sources.local_folder = flags.allowed_local_media_path;
+  GEM8_TRY(MediaLoader loader, MediaLoader::create(std::move(sources)));
+  constexpr std::size_t kThreads = 2;  // decoding beside the engine's threads, which have the cores
+  return std::make_unique<ImageService>(std::move(loader), options, kThreads);
+}
+
 app::LoadOptions load_options(const app::ServeFlags& flags, const CommonOptions& common) {
   app::LoadOptions options{.model = flags.model,
                            .n_threads = common.thread_count(),
@@ -40,7 +57,8 @@ app::LoadOptions load_options(const app::ServeFlags& flags, const CommonOptions&
                            .chat_template = flags.chat_template,
                            .neutral_sampling = flags.neutral_sampling,
                            .generation_config = flags.generation_config,
-                           .override_generation_config = flags.override_generation_config};
+                           .override_generation_config = flags.override_generation_config,
+                           .images = flags.max_images != 0u};
   options.max_num_batched_tokens = flags.max_num_batched_tokens.value_or(
       std::max(options.max_num_batched_tokens, flags.max_num_seqs.value_or(0)));
   options.max_num_seqs =
@@ -102,6 +120,7 @@ Result<int> run_serve(const std::vector<std::string>& words, const CommonOptions
   const app::LoadOptions options = load_options(flags, common);
   GEM8_TRY(const std::unique_ptr<app::LoadedModel> model, app::LoadedModel::load(options));
   print_plan(model->plan(), options);
+  GEM8_TRY(const std::unique_ptr<ImageService> images, image_service(flags, *model));
 
   app::ApiOptions api_options{.version = GEM8_VERSION,
                               .api_keys = flags.api_keys,
@@ -110,7 +129,7 @@ Result<int> run_serve(const std::vector<std::string>& words, const CommonOptions
                               .default_template_kwargs = flags.default_template_kwargs,
                               .sse_keep_alive_seconds = static_cast<int>(flags.sse_keep_alive_s),
                               .force_include_usage = flags.force_include_usage};
-  app::Api api(model->engine(), model->served(flags.served_model_names), nullptr,
+  app::Api api(model->engine(), model->served(flags.served_model_names), images.get(),
                std::move(api_options), ambient(flags.seed));
   GEM8_RETURN_IF_ERROR(server->listen());
 

@@ -17,6 +17,7 @@
 #include "kernels/ops.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
+#include "model/vision/tower.h"
 #include "text/chat/chat_template.h"
 #include "text/tokenizer/tokenizer.h"
 
@@ -25,6 +26,9 @@ namespace {
 
 /// Without a word about memory the cache gets at most this much, as on the CPU backend of vLLM.
 constexpr std::int64_t kDefaultCacheBytes = std::int64_t{4} << 30;
+
+/// The largest image there is: the biggest budget of soft tokens.
+constexpr std::int64_t kMaxImageTokens = 1120;
 
 /// Memory of the machine, or of the control group when that is less.
 std::int64_t machine_bytes() {
@@ -76,6 +80,7 @@ struct LoadedModel::Parts {
   std::unique_ptr<ThreadPool> pool;
   std::unique_ptr<Ops> ops;
   std::unique_ptr<Model> model;
+  std::unique_ptr<VisionTower> tower;
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<ModelRunner> runner;
   std::unique_ptr<Engine> engine;
@@ -140,8 +145,16 @@ Result<KvCacheOptions> plan_memory(const LoadOptions& options, const TextConfig&
                   gib(plan.machine) * *options.memory_share, gib(plan.weights));
     }
   }
-  const double useful =
-      static_cast<double>(options.max_num_seqs) * static_cast<double>(bytes_of(plan.max_model_len));
+  // What max_num_seqs full requests can use; plan_kv_cache() gives sliding layers no more than
+  // half.
+  const auto n_seqs = static_cast<double>(options.max_num_seqs);
+  const double sliding =
+      (n_seqs * static_cast<double>(cost.sliding_pages(plan.max_model_len, 1) + 2) +
+       static_cast<double>(options.max_num_batched_tokens / KvLayer::kPageTokens + 2)) *
+      static_cast<double>(cost.sliding_page_bytes);
+  const double full = n_seqs * static_cast<double>(cost.full_pages(plan.max_model_len)) *
+                      static_cast<double>(cost.full_page_bytes);
+  const double useful = sliding + std::max(full, sliding);
   if (useful < static_cast<double>(bytes)) bytes = static_cast<std::int64_t>(useful);
   GEM8_TRY(const KvCacheOptions pages,
            plan_kv_cache(cost, bytes, options.max_num_seqs, options.max_num_batched_tokens));
@@ -193,7 +206,8 @@ Result<std::optional<ChatTemplate>> load_chat_template(const LoadOptions& option
 LoadedModel::LoadedModel(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 LoadedModel::~LoadedModel() = default;
 
-Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& options) {
+Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& wanted) {
+  LoadOptions options = wanted;
   auto parts = std::make_unique<Parts>();
   Stopwatch watch(parts->time_line);
   parts->name = options.model;
@@ -211,6 +225,13 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& option
   GEM8_TRY(parts->chat, load_chat_template(options, dir));
   watch.lap("checkpoint");
 
+  const ModelConfig& config = parts->checkpoint->config();
+  const bool images = options.images && config.vision.has_value();
+  if (images) {
+    options.max_num_batched_tokens =
+        std::max(options.max_num_batched_tokens, kMaxImageTokens + options.max_num_seqs);
+  }
+  parts->plan.max_num_batched_tokens = options.max_num_batched_tokens;
   parts->device = make_cpu_device();
   parts->pool = std::make_unique<ThreadPool>(options.n_threads);
   OpsOptions ops_options;
@@ -218,15 +239,17 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& option
   GEM8_TRY(parts->ops, make_cpu_ops(*parts->device, *parts->pool, ops_options));
   GEM8_TRY(parts->model, Model::load(parts->checkpoint, *parts->ops,
                                      {.max_batch_tokens = options.max_num_batched_tokens}));
+  if (images) {
+    GEM8_TRY(parts->tower, VisionTower::load(parts->checkpoint, *parts->ops));
+  }
   watch.lap("model");
 
-  const ModelConfig& config = parts->checkpoint->config();
   parts->plan.weights = static_cast<std::int64_t>(parts->checkpoint->tensor_bytes());
   parts->plan.machine = machine_bytes();
   const KvCacheCost cost = kv_cache_cost(config.text, parts->ops->activation_dtype());
   GEM8_TRY(const KvCacheOptions pages, plan_memory(options, config.text, cost, parts->plan));
   GEM8_TRY(parts->cache, KvCache::create(config.text, *parts->ops, pages));
-  parts->runner = make_model_runner(*parts->model, *parts->cache, cost);
+  parts->runner = make_model_runner(*parts->model, *parts->cache, cost, parts->tower.get());
   watch.lap("cache");
 
   Result<Tokenizer> loaded = tokenizer.get();
@@ -269,6 +292,12 @@ const Tokenizer& LoadedModel::tokenizer() const {
 const MemoryPlan& LoadedModel::plan() const {
   return parts_->plan;
 }
+bool LoadedModel::takes_images() const {
+  return parts_->tower != nullptr;
+}
+int LoadedModel::default_soft_tokens() const {
+  return parts_->checkpoint->config().vision_soft_tokens_per_image;
+}
 const std::vector<std::pair<std::string, double>>& LoadedModel::time_line() const {
   return parts_->time_line;
 }
@@ -282,6 +311,7 @@ ServedModel LoadedModel::served(std::vector<std::string> names) const {
   served.tokenizer = &*parts_->tokenizer;
   served.bos = TokenId{parts_->checkpoint->config().text.bos_token_id};
   served.defaults = parts_->defaults;
+  served.media_tokens = parts_->checkpoint->config().tokens;
   served.render =
       [parts = parts_.get()](const openai::ChatRequest& request) -> Result<std::vector<TokenId>> {
     if (!parts->chat)

@@ -28,6 +28,7 @@ struct LoadOptions {
       false;  ///< defaults of generation_config.json do not count; its end tokens do
   std::string generation_config;  ///< a folder instead of the checkpoint's
   Json override_generation_config;
+  bool images = true;  ///< load the image tower, where there is one
 };
 
 /// How much memory goes where, in bytes, and what it holds.
@@ -36,6 +37,7 @@ struct MemoryPlan {
   std::int64_t cache = 0;
   std::int64_t machine = 0;  ///< what this process may use
   std::int64_t max_model_len = 0;
+  std::int64_t max_num_batched_tokens = 0;  ///< raised so that an image fits into a step
   double full_requests = 0.0;  ///< requests of max_model_len that fit in the cache at a time
 };
 
@@ -50,6 +52,10 @@ class LoadedModel {
   Engine& engine();
   const Tokenizer& tokenizer() const;
   const MemoryPlan& plan() const;
+  /// Whether the model has an image tower that gem8 runs.
+  bool takes_images() const;
+  /// Soft tokens of an image when nothing else is said.
+  int default_soft_tokens() const;
   /// Names, defaults, tokenizer, chat rendering; refers to this.
   ServedModel served(std::vector<std::string> names) const;
   /// Stages of loading with their seconds.
