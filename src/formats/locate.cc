@@ -98,12 +98,8 @@ Result<fs::path> resolve_model_dir(std::string_view name) {
   const fs::path path(name);
   if (is_folder(path)) return path;
   std::error_code ignored;
-<<<<<<< HEAD
   // The source tree has a script of that name beside the model's folder.
   if (name != "demo" && fs::exists(path, ignored)) {
-=======
-  if (fs::exists(path, ignored) && name != "demo") {  // a script of that name is not the model
->>>>>>> a71d622 (cli: generate; server: images in serve and generate, the cache no larger than its users)
     return fail(Code::kInvalidArgument, "'{}' is a file; wanted the folder that holds config.json",
                 name);
   }
