@@ -62,7 +62,9 @@ http::Task<void> Api::completions(Call& call) {
     }
     // Images come with chat messages: a placeholder here would stand for nothing.
     if (const auto checked = expand_images(ids, {}, model_.media_tokens); !checked) {
-      co_await fail(call, Error{checked.error().code, checked.error().message, "prompt"});
+      // A name of its own: GCC 12 destroys an aggregate built inside co_await twice.
+      const Error error{checked.error().code, checked.error().message, "prompt"};
+      co_await fail(call, error);
       co_return;
     }
     if (request.echo) {
