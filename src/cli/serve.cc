@@ -30,19 +30,40 @@ void print_plan(const app::MemoryPlan& plan, const app::LoadOptions& options) {
            options.max_num_seqs);
 }
 
+/// A setting that vLLM takes from the environment.
+std::optional<std::int64_t> environment_integer(const char* name) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 40;
+  const char* text = std::getenv(name);
+  const auto value = text != nullptr ? app::parse_human_integer(text) : std::nullopt;
+  return value && *value >= 0 && *value < kMost ? value : std::nullopt;
+}
+
+MediaSources media_sources(const app::ServeFlags& flags) {
+  MediaSources sources;
+  sources.remote.allowed_hosts = flags.allowed_media_domains;
+  sources.local_folder = flags.allowed_local_media_path;
+  if (const auto seconds = environment_integer("VLLM_IMAGE_FETCH_TIMEOUT");
+      seconds && *seconds > 0 && *seconds < 86400) {
+    sources.remote.timeout = std::chrono::seconds(*seconds);
+  }
+  if (environment_integer("VLLM_MEDIA_URL_ALLOW_REDIRECTS") == 0) sources.remote.max_redirects = 0;
+  return sources;
+}
+
 /// Null when the model takes no images, or none are wanted.
-Result<std::unique_ptr<ImageService>> image_service(const app::ServeFlags& flags,
-                                                    const app::LoadedModel& model) {
+std::unique_ptr<ImageService> image_service(MediaLoader loader, const app::ServeFlags& flags,
+                                            const app::LoadedModel& model) {
   if (!model.takes_images()) return nullptr;
   ImageOptions options;
   if (flags.max_images) options.max_images = *flags.max_images;
   options.soft_tokens = flags.soft_tokens.value_or(model.default_soft_tokens());
   options.alpha = flags.alpha;
-  MediaSources sources;
-  sources.remote.allowed_hosts = flags.allowed_media_domains;
-  sources.local_folder = flags.allowed_local_media_path;
-  GEM8_TRY(MediaLoader loader, MediaLoader::create(std::move(sources)));
-  constexpr std::size_t kThreads = 2;  // decoding beside the engine's threads, which have the cores
+  if (const auto pixels = environment_integer("VLLM_MAX_IMAGE_PIXELS"); pixels && *pixels > 0) {
+    options.limits.max_pixels = *pixels;
+  }
+  // Decoding beside the engine's threads, which have the cores. Two bound what the largest pictures
+  // take at a time to less than 1 GiB.
+  constexpr std::size_t kThreads = 2;
   return std::make_unique<ImageService>(std::move(loader), options, kThreads);
 }
 
@@ -74,11 +95,9 @@ http::ServerOptions server_options(const app::ServeFlags& flags) {
                               .max_headers = flags.max_headers,
                               .access_log = flags.access_log,
                               .error_response = &app::Api::transport_error};
-  if (const char* seconds = std::getenv("VLLM_HTTP_TIMEOUT_KEEP_ALIVE"); seconds != nullptr) {
-    if (const auto value = app::parse_human_integer(seconds);
-        value && *value > 0 && *value < 86400) {
-      options.idle_timeout = std::chrono::seconds(*value);
-    }
+  if (const auto seconds = environment_integer("VLLM_HTTP_TIMEOUT_KEEP_ALIVE");
+      seconds && *seconds > 0 && *seconds < 86400) {
+    options.idle_timeout = std::chrono::seconds(*seconds);
   }
   return options;
 }
@@ -117,10 +136,11 @@ Result<int> run_serve(const std::vector<std::string>& words, const CommonOptions
   // The port is taken first, so that a conflict shows before gigabytes are read; connections are
   // refused until all is ready.
   GEM8_TRY(const std::unique_ptr<http::Server> server, http::Server::bind(transport));
+  GEM8_TRY(MediaLoader media, MediaLoader::create(media_sources(flags)));
   const app::LoadOptions options = load_options(flags, common);
   GEM8_TRY(const std::unique_ptr<app::LoadedModel> model, app::LoadedModel::load(options));
   print_plan(model->plan(), options);
-  GEM8_TRY(const std::unique_ptr<ImageService> images, image_service(flags, *model));
+  const std::unique_ptr<ImageService> images = image_service(std::move(media), flags, *model);
 
   app::ApiOptions api_options{.version = GEM8_VERSION,
                               .api_keys = flags.api_keys,

@@ -73,6 +73,7 @@ struct LoadedModel::Parts {
   std::optional<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat;
   openai::GenerationDefaults defaults;
+  int soft_tokens = 0;  // of an image, when nothing else is said
   MemoryPlan plan;
   std::vector<std::pair<std::string, double>> time_line;
   // In the order of their dependence: the engine goes first.
@@ -201,6 +202,22 @@ Result<std::optional<ChatTemplate>> load_chat_template(const LoadOptions& option
   return *std::move(chat);
 }
 
+/// How many soft tokens the checkpoint makes of an image.
+Result<int> soft_tokens_of(const std::filesystem::path& dir, const ModelConfig& config) {
+  if (std::filesystem::exists(dir / "processor_config.json") ||
+      std::filesystem::exists(dir / "preprocessor_config.json")) {
+    GEM8_TRY(const ImageProcessorConfig processor, read_image_processor_config(dir));
+    return processor.max_soft_tokens;
+  }
+  const int tokens = config.vision_soft_tokens_per_image;
+  if (std::ranges::find(kSoftTokenBudgets, tokens) == kSoftTokenBudgets.end()) {
+    return fail(Code::kCorrupt,
+                "{}: 'vision_soft_tokens_per_image' is {}, wanted 70, 140, 280, 560 or 1120",
+                (dir / "config.json").string(), tokens);
+  }
+  return tokens;
+}
+
 }  // namespace
 
 LoadedModel::LoadedModel(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -226,7 +243,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& wanted
   watch.lap("checkpoint");
 
   const ModelConfig& config = parts->checkpoint->config();
-  const bool images = options.images && config.vision.has_value();
+  const bool images = options.images && config.vision && !config.text_only_class;
   if (images) {
     options.max_num_batched_tokens =
         std::max(options.max_num_batched_tokens, kMaxImageTokens + options.max_num_seqs);
@@ -240,7 +257,15 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& wanted
   GEM8_TRY(parts->model, Model::load(parts->checkpoint, *parts->ops,
                                      {.max_batch_tokens = options.max_num_batched_tokens}));
   if (images) {
-    GEM8_TRY(parts->tower, VisionTower::load(parts->checkpoint, *parts->ops));
+    Result<std::unique_ptr<VisionTower>> tower = VisionTower::load(parts->checkpoint, *parts->ops);
+    if (tower) {
+      parts->tower = *std::move(tower);
+      GEM8_TRY(parts->soft_tokens, soft_tokens_of(dir, config));
+    } else if (tower.error().code == Code::kUnsupported) {
+      log_warning("images will be refused: {}", tower.error().text());
+    } else {
+      return std::unexpected(std::move(tower).error());
+    }
   }
   watch.lap("model");
 
@@ -296,7 +321,7 @@ bool LoadedModel::takes_images() const {
   return parts_->tower != nullptr;
 }
 int LoadedModel::default_soft_tokens() const {
-  return parts_->checkpoint->config().vision_soft_tokens_per_image;
+  return parts_->soft_tokens;
 }
 const std::vector<std::pair<std::string, double>>& LoadedModel::time_line() const {
   return parts_->time_line;
@@ -311,7 +336,8 @@ ServedModel LoadedModel::served(std::vector<std::string> names) const {
   served.tokenizer = &*parts_->tokenizer;
   served.bos = TokenId{parts_->checkpoint->config().text.bos_token_id};
   served.defaults = parts_->defaults;
-  served.media_tokens = parts_->checkpoint->config().tokens;
+  const ModelConfig& config = parts_->checkpoint->config();
+  if (!config.text_only_class) served.media_tokens = config.tokens;
   served.render =
       [parts = parts_.get()](const openai::ChatRequest& request) -> Result<std::vector<TokenId>> {
     if (!parts->chat)
