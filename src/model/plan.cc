@@ -99,6 +99,10 @@ Status Model::plan(const Batch& batch, KvCache& cache, Step& step) const {
       return fail(Code::kInvalidArgument, "a chunk from position {}, its sequence has {} tokens",
                   chunk.first_position, cache.length(chunk.seq));
     }
+    if (n_tokens > config.text.max_position_embeddings - chunk.first_position) {
+      return fail(Code::kInvalidArgument, "{} tokens from position {}, the model has {} positions",
+                  n_tokens, chunk.first_position, config.text.max_position_embeddings);
+    }
     for (std::size_t other = 0; other < s; ++other) {
       if (batch.chunks[other].seq == chunk.seq) {
         return fail(Code::kInvalidArgument, "chunks {} and {} are of the same sequence", other, s);
@@ -138,6 +142,20 @@ Status Model::plan(const Batch& batch, KvCache& cache, Step& step) const {
     }
     step.ends_in_block.push_back(block > 0 ? 1 : 0);
     row += n_tokens;
+  }
+
+  // All pages or none: a step that is refused has changed nothing.
+  for (const CacheGroup group : {CacheGroup::kSliding, CacheGroup::kFull}) {
+    std::int64_t needed = 0;
+    for (const SequenceChunk& chunk : batch.chunks) {
+      needed +=
+          cache.pages_needed(chunk.seq, static_cast<std::int64_t>(chunk.tokens.size()), group);
+    }
+    if (needed > cache.free_pages(group)) {
+      return fail(Code::kExhausted, "{} {} cache pages needed, {} of {} are free", needed,
+                  group == CacheGroup::kFull ? "full" : "sliding", cache.free_pages(group),
+                  cache.total_pages(group));
+    }
   }
 
   row = 0;
