@@ -155,6 +155,16 @@ TEST_P(Bf16Golden, ChunkedAndBatchedRunsAreBitwiseTheOneShot) {
   EXPECT_EQ(run(engine_, ids, nullptr, chunks), run(engine_, ids));
 }
 
+TEST_P(Bf16Golden, TheNumberOfThreadsChangesNothing) {
+  const std::vector<TokenId> ids = golden_->tokens("s37.input_ids");
+  for (const std::size_t threads : {1u, 3u}) {
+    const Engine other = Engine::load(engine_.checkpoint->dir(), {.activation_dtype = DType::kBF16},
+                                      {.max_batch_tokens = 64}, threads);
+    ASSERT_NE(other.model, nullptr);
+    EXPECT_EQ(run(other, ids), run(engine_, ids)) << threads << " threads";
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Family, Bf16Golden, family(), family_name);
 
 }  // namespace

@@ -129,10 +129,10 @@ std::vector<float> negative_log_likelihood(std::span<const float> logits,
 }
 
 Engine Engine::load(const std::filesystem::path& dir, const OpsOptions& options,
-                    const ModelOptions& model_options) {
+                    const ModelOptions& model_options, std::size_t threads) {
   Engine engine;
   engine.device = make_cpu_device();
-  engine.pool = std::make_unique<ThreadPool>(2);
+  engine.pool = std::make_unique<ThreadPool>(threads);
   auto ops = make_cpu_ops(*engine.device, *engine.pool, options);
   auto checkpoint = Checkpoint::open(dir);
   if (!ops || !checkpoint) {

@@ -63,7 +63,8 @@ struct Engine {
 
   /// Fails the test and returns an empty Engine when something cannot be made.
   static Engine load(const std::filesystem::path& dir, const OpsOptions& options,
-                     const ModelOptions& model_options = {.max_batch_tokens = 1280});
+                     const ModelOptions& model_options = {.max_batch_tokens = 1280},
+                     std::size_t threads = 2);
 
   std::unique_ptr<KvCache> cache(std::int64_t pages = 256) const;
   std::vector<float> read(ConstMat x) const;  ///< rows x cols, widened
