@@ -152,10 +152,20 @@ void experts(KernelContext& context, const LinearMode& mode, const ConstMat& x,
                       .sums = sums,
                       .sums_stride = 2 * n_rows,
                       .unpack = unpack};
+          internal::announce(dot, up, tile.row, n_rows);
           mode.kernel.dot(dot);
           dot.w = internal::weight_row(up, tile.row);
           dot.w_dtype = up.dtype;
           dot.sums = sums + n_rows;
+          // Threads take items in turn: this one's next is about as many further as there are
+          // threads.
+          dot.next = nullptr;
+          const auto following = static_cast<std::int64_t>(item + context.pool.size());
+          if (following < pairs.n_active * row_blocks) {
+            const auto next = static_cast<std::size_t>(pairs.active[following / row_blocks]);
+            internal::announce(dot, weights.gate[next], following % row_blocks * block.rows,
+                               block.rows);
+          }
           mode.kernel.dot(dot);
           const float* scales = fp8_input ? input.scales + pair : nullptr;
           // W8A8 imitates kernels that round gate and up to bf16; weight-only keeps F32 to the end.
@@ -210,16 +220,21 @@ void experts(KernelContext& context, const LinearMode& mode, const ConstMat& x,
           const std::int64_t first = pairs.first[index];
           const std::int64_t n = pairs.first[index + 1] - first;
           float* part = sums + first * n_rows;
-          mode.kernel.dot({.x = h_rows + first,
-                           .x_dtype = x.dtype,
-                           .n_tokens = n,
-                           .w = internal::weight_row(down, row),
-                           .w_dtype = down.dtype,
-                           .n_rows = n_rows,
-                           .k = ffn,
-                           .sums = part,
-                           .sums_stride = n_rows,
-                           .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, ffn))});
+          DotCall dot{.x = h_rows + first,
+                      .x_dtype = x.dtype,
+                      .n_tokens = n,
+                      .w = internal::weight_row(down, row),
+                      .w_dtype = down.dtype,
+                      .n_rows = n_rows,
+                      .k = ffn,
+                      .sums = part,
+                      .sums_stride = n_rows,
+                      .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, ffn))};
+          if (index + 1 < pairs.n_active) {
+            internal::announce(dot, weights.down[static_cast<std::size_t>(pairs.active[index + 1])],
+                               row, n_rows);
+          }
+          mode.kernel.dot(dot);
           mode.kernel.store(
               {.sums = part,
                .sums_stride = n_rows,

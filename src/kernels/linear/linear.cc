@@ -54,35 +54,52 @@ void linear(KernelContext& context, const LinearMode& mode, const ConstMat& x,
   for (std::size_t i = 0; i < tasks.size(); ++i)
     ends[i] = n_items += ceil_div(tasks[i].weight->out, block.rows) * token_blocks;
 
+  struct Place {
+    std::size_t task;
+    std::int64_t row;
+    std::int64_t token;
+  };
+  const auto place_of = [&](std::int64_t item) -> Place {
+    std::size_t task = 0;
+    while (item >= ends[task]) ++task;
+    if (task > 0) item -= ends[task - 1];
+    return {task, item / token_blocks * block.rows, item % token_blocks * block.tokens};
+  };
+
   context.pool.parallel_for(
       static_cast<std::size_t>(n_items), [&](std::size_t index, std::size_t thread) {
-        auto item = static_cast<std::int64_t>(index);
-        std::size_t i = 0;
-        while (item >= ends[i]) ++i;
-        if (i > 0) item -= ends[i - 1];
-        const LinearWeight& weight = *tasks[i].weight;
+        const Place place = place_of(static_cast<std::int64_t>(index));
+        const auto [task, row, token] = place;
+        const LinearWeight& weight = *tasks[task].weight;
         const LinearInput input = inputs.of(weight);
-        const std::int64_t row = item / token_blocks * block.rows;
-        const std::int64_t token = item % token_blocks * block.tokens;
         const std::int64_t n_rows = std::min(block.rows, weight.out - row);
         const std::int64_t n_tokens = std::min(block.tokens, x.rows - token);
         KernelContext::PerThread& scratch = context.per_thread[thread];
         float* sums = scratch.sums.get<float>(static_cast<std::size_t>(n_rows * n_tokens));
-        mode.kernel.dot({.x = input.rows + token,
-                         .x_dtype = x.dtype,
-                         .n_tokens = n_tokens,
-                         .w = internal::weight_row(weight, row),
-                         .w_dtype = weight.dtype,
-                         .n_rows = n_rows,
-                         .k = weight.in,
-                         .sums = sums,
-                         .sums_stride = n_rows,
-                         .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, weight.in))});
+        DotCall dot{.x = input.rows + token,
+                    .x_dtype = x.dtype,
+                    .n_tokens = n_tokens,
+                    .w = internal::weight_row(weight, row),
+                    .w_dtype = weight.dtype,
+                    .n_rows = n_rows,
+                    .k = weight.in,
+                    .sums = sums,
+                    .sums_stride = n_rows,
+                    .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, weight.in))};
+        // Threads take items in turn: this one's next is about as many further as there are
+        // threads.
+        const std::int64_t following = static_cast<std::int64_t>(index + context.pool.size());
+        if (following < n_items) {
+          const Place next = place_of(following);
+          if (next.task != task || next.row != row)
+            internal::announce(dot, *tasks[next.task].weight, next.row, block.rows);
+        }
+        mode.kernel.dot(dot);
         const float* token_scales = input.scales == nullptr ? nullptr : input.scales + token;
         mode.kernel.store({.sums = sums,
                            .sums_stride = n_rows,
                            .scaling = {weight.scale, token_scales, false},
-                           .y = internal::part_of(tasks[i].y, token, n_tokens, row, n_rows)});
+                           .y = internal::part_of(tasks[task].y, token, n_tokens, row, n_rows)});
       });
 }
 
@@ -119,11 +136,17 @@ void gated_linear(KernelContext& context, const LinearMode& mode, const ConstMat
                     .sums = sums,
                     .sums_stride = 2 * n_rows,
                     .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, gate.in))};
+        internal::announce(dot, up, row, n_rows);
         mode.kernel.dot(dot);
         dot.x = up_input.rows + token;
         dot.w = internal::weight_row(up, row);
         dot.w_dtype = up.dtype;
         dot.sums = sums + n_rows;
+        dot.next = nullptr;
+        const std::int64_t following =
+            (item + static_cast<std::int64_t>(context.pool.size())) / token_blocks * block.rows;
+        if (following != row && following < gate.out)
+          internal::announce(dot, gate, following, block.rows);
         mode.kernel.dot(dot);
         const auto scales = [&](const LinearInput& input) {
           return input.scales == nullptr ? nullptr : input.scales + token;

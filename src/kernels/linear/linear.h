@@ -29,6 +29,10 @@ struct DotCall {
   float* sums = nullptr;
   std::int64_t sums_stride = 0;
   void* unpack = nullptr;  ///< unpack_bytes(n_rows, k) of scratch
+  /// Weights that this thread will probably read next: fetched towards the caches while this call
+  /// computes. A hint; null: nothing known.
+  const void* next = nullptr;
+  std::int64_t next_bytes = 0;
 };
 
 /// How sums become values: `weight_scale * sum`, or with token scales (W8A8) token_scale *

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -104,6 +105,14 @@ inline Mat part_of(const Mat& y, std::int64_t row, std::int64_t n_rows, std::int
 inline const void* weight_row(const LinearWeight& weight, std::int64_t row) {
   return static_cast<const std::byte*>(weight.data) +
          static_cast<std::size_t>(row * weight.in) * dtype_bytes(weight.dtype);
+}
+
+/// Says in `dot` that rows [row, row + n_rows) of `weight` are likely to be read next.
+inline void announce(DotCall& dot, const LinearWeight& weight, std::int64_t row,
+                     std::int64_t n_rows) {
+  dot.next = weight_row(weight, row);
+  dot.next_bytes = std::min(n_rows, weight.out - row) * weight.in *
+                   static_cast<std::int64_t>(dtype_bytes(weight.dtype));
 }
 
 /// Blocks of a product: how many output rows and tokens one work item takes.

@@ -95,6 +95,21 @@ inline void tile(const void* const* x, const typename Arith::W* w, std::int64_t 
   }
 }
 
+/// Fetches the weights that follow into L2, some lines per tile, so that their memory time hides
+/// behind this call's arithmetic.
+struct Ahead {
+  const char* at = nullptr;
+  std::int64_t lines_left = 0;
+  std::int64_t lines_per_tile = 0;
+
+  void step() {
+    const std::int64_t n = lines_left < lines_per_tile ? lines_left : lines_per_tile;
+    for (std::int64_t i = 0; i < n; ++i) _mm_prefetch(at + i * 64, _MM_HINT_T1);
+    at += n * 64;
+    lines_left -= n;
+  }
+};
+
 /// Weight rows that share one pass over a token group's ranges of K; bounds the resting
 /// accumulators.
 constexpr std::int64_t kPanelRows = 48;
@@ -105,7 +120,7 @@ constexpr std::int64_t kRangeColumns = 1408;
 /// T tokens by a panel of rows: R at a time, then 4, then 1.
 template <class Arith, int T, int R, bool kPrefetch>
 inline void panel(const DotCall& call, const void* const* x, const typename Arith::W* w,
-                  std::int64_t stride, std::int64_t n_rows, float* sums) {
+                  std::int64_t stride, std::int64_t n_rows, float* sums, Ahead& ahead) {
   alignas(64) float saved[kPanelRows * T * Vec::kLanes];
   // Weights straight from memory are read row by row to the end; ranges are for those that wait in
   // a cache.
@@ -115,17 +130,21 @@ inline void panel(const DotCall& call, const void* const* x, const typename Arit
                           begin + range >= call.k};
     std::int64_t r = 0;
     const auto rest = [&](std::int64_t row) { return saved + row * T * Vec::kLanes; };
-    for (; r + R <= n_rows; r += R)
+    for (; r + R <= n_rows; r += R) {
+      ahead.step();
       tile<Arith, T, R, kPrefetch>(x, w + r * stride, stride, columns, rest(r), sums + r,
                                    call.sums_stride);
+    }
     if constexpr (R > 4) {
-      for (; r + 4 <= n_rows; r += 4)
+      for (; r + 4 <= n_rows; r += 4) {
         tile<Arith, T, 4, kPrefetch>(x, w + r * stride, stride, columns, rest(r), sums + r,
                                      call.sums_stride);
+      }
     }
-    for (; r < n_rows; ++r)
+    for (; r < n_rows; ++r) {
       tile<Arith, T, 1, kPrefetch>(x, w + r * stride, stride, columns, rest(r), sums + r,
                                    call.sums_stride);
+    }
     if (columns.last) break;
   }
 }
@@ -134,22 +153,26 @@ inline void panel(const DotCall& call, const void* const* x, const typename Arit
 /// 3, not 6 + 1). Rows per tile fill the registers.
 template <class Arith, bool kPrefetch>
 inline void panel_of_tokens(const DotCall& call, const typename Arith::W* w, std::int64_t stride,
-                            std::int64_t n_rows, float* all_sums) {
+                            std::int64_t n_rows, float* all_sums, Ahead& ahead) {
   const std::int64_t groups = (call.n_tokens + Arith::kMaxTokens - 1) / Arith::kMaxTokens;
   std::int64_t t = 0;
   for (std::int64_t group = 0; group < groups; ++group) {
     const std::int64_t n = (call.n_tokens - t) / (groups - group);
     const void* const* x = call.x + t;
     float* sums = all_sums + t * call.sums_stride;
-    if (n == 1) panel<Arith, 1, Arith::kRows[0], kPrefetch>(call, x, w, stride, n_rows, sums);
-    if (n == 2) panel<Arith, 2, Arith::kRows[1], kPrefetch>(call, x, w, stride, n_rows, sums);
-    if (n == 3) panel<Arith, 3, Arith::kRows[2], kPrefetch>(call, x, w, stride, n_rows, sums);
+    if (n == 1)
+      panel<Arith, 1, Arith::kRows[0], kPrefetch>(call, x, w, stride, n_rows, sums, ahead);
+    if (n == 2)
+      panel<Arith, 2, Arith::kRows[1], kPrefetch>(call, x, w, stride, n_rows, sums, ahead);
+    if (n == 3)
+      panel<Arith, 3, Arith::kRows[2], kPrefetch>(call, x, w, stride, n_rows, sums, ahead);
     if constexpr (Arith::kMaxTokens > 3) {
-      if (n == 4) panel<Arith, 4, Arith::kRows[3], kPrefetch>(call, x, w, stride, n_rows, sums);
+      if (n == 4)
+        panel<Arith, 4, Arith::kRows[3], kPrefetch>(call, x, w, stride, n_rows, sums, ahead);
     }
     if constexpr (Arith::kMaxTokens > 4) {
-      if (n == 5) panel<Arith, 5, 4, kPrefetch>(call, x, w, stride, n_rows, sums);
-      if (n == 6) panel<Arith, 6, 4, kPrefetch>(call, x, w, stride, n_rows, sums);
+      if (n == 5) panel<Arith, 5, 4, kPrefetch>(call, x, w, stride, n_rows, sums, ahead);
+      if (n == 6) panel<Arith, 6, 4, kPrefetch>(call, x, w, stride, n_rows, sums, ahead);
     }
     t += n;
   }
@@ -158,9 +181,19 @@ inline void panel_of_tokens(const DotCall& call, const typename Arith::W* w, std
 /// Everything a call asks for, `w` being its weights as this arithmetic reads them.
 template <class Arith, bool kPrefetch>
 inline void dot_with(const DotCall& call, const typename Arith::W* w, std::int64_t stride) {
+  Ahead ahead;
+  if (call.next != nullptr && !kPrefetch) {
+    const std::int64_t groups = (call.n_tokens + Arith::kMaxTokens - 1) / Arith::kMaxTokens;
+    const std::int64_t ranges = (call.k + kRangeColumns - 1) / kRangeColumns;
+    const std::int64_t tiles =
+        groups * ranges *
+        ((call.n_rows + 7) / 8);  // tiles have 8 rows at most: never too few lines each
+    ahead = {static_cast<const char*>(call.next), call.next_bytes / 64,
+             call.next_bytes / 64 / tiles + 1};
+  }
   for (std::int64_t r = 0; r < call.n_rows; r += kPanelRows) {
     const std::int64_t n_rows = call.n_rows - r < kPanelRows ? call.n_rows - r : kPanelRows;
-    panel_of_tokens<Arith, kPrefetch>(call, w + r * stride, stride, n_rows, call.sums + r);
+    panel_of_tokens<Arith, kPrefetch>(call, w + r * stride, stride, n_rows, call.sums + r, ahead);
   }
 }
 
