@@ -1,4 +1,5 @@
-// The image tower and the text model behind it against the reference implementation, float32, every stage within its stated bound.
+// The image tower and the text model behind it against the reference implementation, float32, every
+// stage within its stated bound.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -26,12 +27,15 @@ struct Place {
   const char* name;
   fs::path model;
   fs::path golden;
-  bool exists() const { return fs::exists(model / "config.json") && fs::exists(golden / "cases.json"); }
+  bool exists() const {
+    return fs::exists(model / "config.json") && fs::exists(golden / "cases.json");
+  }
 };
 
 std::vector<Place> places() {
   const fs::path tests = GEM8_TEST_DATA;
-  std::vector<Place> list{{"tiny-vision", tests / "golden/models/tiny-vision", tests / "golden/vision/tiny-vision"}};
+  std::vector<Place> list{
+      {"tiny-vision", tests / "golden/models/tiny-vision", tests / "golden/vision/tiny-vision"}};
   const auto shared = testing::shared_folder();
   const fs::path e = shared ? *shared / "golden/vision/tiny-vision-e" : fs::path();
   list.push_back({"tiny-vision-e", e, e});
@@ -43,10 +47,18 @@ class Recorder : public VisionObserver, public Observer {
  public:
   void tensor(VisionTap tap, std::int32_t layer, ConstMat x) override {
     switch (tap) {
-      case VisionTap::kPatchEmbed: record("patch_embed", x); break;
-      case VisionTap::kLayerOut: record(fmt::format("layer_{}", layer), x); break;
-      case VisionTap::kPooled: record("pooled", x); break;
-      case VisionTap::kTower: record("tower", x); break;
+      case VisionTap::kPatchEmbed:
+        record("patch_embed", x);
+        break;
+      case VisionTap::kLayerOut:
+        record(fmt::format("layer_{}", layer), x);
+        break;
+      case VisionTap::kPooled:
+        record("pooled", x);
+        break;
+      case VisionTap::kTower:
+        record("tower", x);
+        break;
     }
   }
   void tensor(Tap tap, std::int32_t layer, ConstMat x) override {
@@ -72,10 +84,12 @@ std::span<const float> floats(const TensorInfo& tensor) {
 Patches patches_of(const TensorInfo& bytes, const Json& image) {
   Patches patches;
   patches.columns = image.find("patches_wide")->as_int();
-  for (const std::byte byte : bytes.bytes) patches.pixels.push_back(static_cast<float>(std::to_integer<int>(byte)) * (1.0f / 255.0f));
+  for (const std::byte byte : bytes.bytes)
+    patches.pixels.push_back(static_cast<float>(std::to_integer<int>(byte)) * (1.0f / 255.0f));
   const std::int64_t rows = image.find("patches_high")->as_int();
   for (std::int64_t y = 0; y < rows; ++y) {
-    for (std::int64_t x = 0; x < patches.columns; ++x) patches.positions.insert(patches.positions.end(), {x, y});
+    for (std::int64_t x = 0; x < patches.columns; ++x)
+      patches.positions.insert(patches.positions.end(), {x, y});
   }
   return patches;
 }
@@ -84,7 +98,8 @@ class VisionGolden : public ::testing::TestWithParam<std::size_t> {};
 
 TEST_P(VisionGolden, EveryStageWithinItsBound) {
   const Place place = places()[GetParam()];
-  if (!place.exists()) GTEST_SKIP() << place.name << " lies in the shared fixtures folder, which is not here";
+  if (!place.exists())
+    GTEST_SKIP() << place.name << " lies in the shared fixtures folder, which is not here";
 
   ThreadPool pool(2);
   const auto device = make_cpu_device();
@@ -109,11 +124,13 @@ TEST_P(VisionGolden, EveryStageWithinItsBound) {
     Recorder recorder;
 
     std::vector<TokenId> ids;
-    for (const Json& id : item.find("input_ids")->as_array()) ids.push_back(TokenId{static_cast<std::int32_t>(id.as_int())});
+    for (const Json& id : item.find("input_ids")->as_array())
+      ids.push_back(TokenId{static_cast<std::int32_t>(id.as_int())});
     std::vector<Patches> images;
     for (std::size_t i = 0; i < item.find("images")->as_array().size(); ++i) {
       if (item.find("image_file") != nullptr) {
-        const auto file = MappedFile::open(fs::path(GEM8_TEST_DATA) / "golden/vision/images/rgb_37x61.png");
+        const auto file =
+            MappedFile::open(fs::path(GEM8_TEST_DATA) / "golden/vision/images/rgb_37x61.png");
         ASSERT_TRUE(file);
         const auto picture = decode_image(file->bytes());
         ASSERT_TRUE(picture);
@@ -138,7 +155,8 @@ TEST_P(VisionGolden, EveryStageWithinItsBound) {
       std::int64_t row = 0;
       std::size_t from = 0;
       for (const Patches& image : images) {
-        const auto found = std::find(ids.begin() + static_cast<std::ptrdiff_t>(from), ids.end(), placeholder);
+        const auto found =
+            std::find(ids.begin() + static_cast<std::ptrdiff_t>(from), ids.end(), placeholder);
         ASSERT_NE(found, ids.end());
         ConstMat rows = soft.rows;
         rows.data = static_cast<const float*>(rows.data) + row * rows.stride;
@@ -149,11 +167,14 @@ TEST_P(VisionGolden, EveryStageWithinItsBound) {
       }
     }
 
-    auto cache = KvCache::create(checkpoint->config().text, **ops, {.sliding_pages = 16, .full_pages = 16});
+    auto cache =
+        KvCache::create(checkpoint->config().text, **ops, {.sliding_pages = 16, .full_pages = 16});
     ASSERT_TRUE(cache) << cache.error().text();
-    SequenceChunk chunk{.seq = (*cache)->open(), .tokens = ids, .soft = inserted, .logits = Logits::kAll};
+    SequenceChunk chunk{
+        .seq = (*cache)->open(), .tokens = ids, .soft = inserted, .logits = Logits::kAll};
     std::vector<float> logits(ids.size() * static_cast<std::size_t>((*model)->vocab()));
-    const Mat logit_mat{logits.data(), DType::kF32, static_cast<std::int64_t>(ids.size()), (*model)->vocab(), (*model)->vocab()};
+    const Mat logit_mat{logits.data(), DType::kF32, static_cast<std::int64_t>(ids.size()),
+                        (*model)->vocab(), (*model)->vocab()};
     const Status status = (*model)->forward({.chunks = {&chunk, 1}}, **cache, logit_mat, &recorder);
     ASSERT_TRUE(status) << status.error().text();
     recorder.seen["logits"] = logits;
@@ -164,7 +185,8 @@ TEST_P(VisionGolden, EveryStageWithinItsBound) {
       const std::span<const float> expected = floats(*wanted);
       const std::vector<float>& seen = recorder.seen[bound.key];
       ASSERT_GE(seen.size(), expected.size()) << bound.key;
-      const std::size_t skip = seen.size() - expected.size();  // "file" stores the last rows of the logits
+      const std::size_t skip =
+          seen.size() - expected.size();  // "file" stores the last rows of the logits
       float largest = 0.0f;
       for (std::size_t i = 0; i < expected.size(); ++i) {
         const float difference = std::abs(seen[skip + i] - expected[i]);
