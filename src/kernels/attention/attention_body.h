@@ -119,11 +119,14 @@ inline void weigh_values(const float* p, const float* shrink, const std::uint16_
 
 template <int T>
 inline void weigh_lanes(const float* p, const float* shrink, const std::uint16_t* v,
-                        std::int64_t head_dim, std::int64_t from, std::int64_t to, float* acc) {
+                        std::int64_t head_dim, std::int64_t from, std::int64_t to, float* acc,
+                        Ahead& ahead) {
   constexpr std::int64_t w = Vec::kLanes;
   std::int64_t lane = 0;
-  for (; lane + 4 * w <= head_dim; lane += 4 * w)
+  for (; lane + 4 * w <= head_dim; lane += 4 * w) {
+    ahead.step();
     weigh_values<T, 4>(p, shrink, v + lane, head_dim, from, to, acc + lane, Full{});
+  }
   for_lanes(head_dim - lane, [&](std::int64_t i, auto part) {
     weigh_values<T, 1>(p, shrink, v + lane + i, head_dim, from, to, acc + lane + i, part);
   });
@@ -158,9 +161,24 @@ void partial_of(const AttentionTile& tile, const AttentionQuery* queries, std::i
                 .k = layer.k_lanes,
                 .sums = scratch.scores,
                 .sums_stride = kKeys};
+    // While this page is worked on, the next one is fetched: keys during the scores, values during
+    // the weighing.
+    Ahead ahead;
+    if (key + kKeys < end) {
+      const std::int64_t next =
+          (tile.pages[key / kKeys + 1] * layer.kv_heads + tile.kv_head) * kKeys;
+      dot.next = static_cast<const std::uint16_t*>(layer.k) + next * layer.k_lanes;
+      dot.next_bytes = kKeys * layer.k_lanes * 2;
+      const std::int64_t lines = kKeys * head_dim * 2 / 64;
+      const std::int64_t tiles = (n + 3) / 4 * (head_dim / (4 * Vec::kLanes));
+      ahead = {reinterpret_cast<const char*>(static_cast<const std::uint16_t*>(layer.v) +
+                                             next * head_dim),
+               lines, tiles > 0 ? lines / tiles + 1 : 0};
+    }
     dot_with<Bf16ByBf16, false>(dot, k, layer.k_lanes);
     if (layer.k_in_v) {
       alignas(64) float others[kQueries * kKeys];
+      dot.next = nullptr;
       dot.x = scratch.folded;
       dot.k = head_dim;
       dot.sums = others;
@@ -180,7 +198,7 @@ void partial_of(const AttentionTile& tile, const AttentionQuery* queries, std::i
     std::int64_t i = 0;
     const auto weigh = [&]<int T>() {
       weigh_lanes<T>(scratch.scores + i * kKeys, scratch.shrink + i, v, head_dim, from, to,
-                     state.acc + i * head_dim);
+                     state.acc + i * head_dim, ahead);
       i += T;
     };
     while (i + 4 <= n) weigh.template operator()<4>();
