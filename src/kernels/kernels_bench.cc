@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <string>
 #include <vector>
@@ -44,6 +45,7 @@ struct Bench {
   std::size_t copies = 1;
   std::function<void(std::size_t)> run;
   std::vector<double> seconds = {};
+  std::vector<double> cpu_seconds = {};  ///< of all threads together
 };
 
 /// The first elements of a matrix as one of another shape: rows lie one after the other, as the
@@ -270,16 +272,24 @@ int run(const Options& options) {
     fmt::print(stderr, "{}\n", probe.error().text());
     return 1;
   }
-  std::vector<double> bandwidth, peak;
+  const auto cpu_now = [] { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; };
+  std::vector<double> bandwidth, peak, peak_per_cpu;
   for (int round = 0; round < options.rounds; ++round) {
     for (Bench& bench : benches) {
       // The roofs before every shape: what else runs on the machine changes from second to second.
       bandwidth.push_back(probe->run_once());
+      auto start = Clock::now();
+      double cpu_start = cpu_now();
       peak.push_back(bf16_peak_gflops(pool));
+      const double probe_seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      // Operations per second of CPU time of one thread, in 10^9.
+      peak_per_cpu.push_back(peak.back() * probe_seconds / (cpu_now() - cpu_start));
       const std::size_t copy = static_cast<std::size_t>(round) % bench.copies;
-      const auto start = Clock::now();
+      start = Clock::now();
+      cpu_start = cpu_now();
       bench.run(copy);
       bench.seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+      bench.cpu_seconds.push_back(cpu_now() - cpu_start);
     }
   }
   const double gigabytes = median(bandwidth);
@@ -291,21 +301,24 @@ int run(const Options& options) {
       "rounds; most {:.1f} and {:.0f})\n",
       pool.size(), isa::level_name(isa::choose().value_or(isa::Level::kReference)), gigabytes,
       gigaflops, options.rounds, most_gigabytes, most_gigaflops);
-  fmt::print("{:28} {:>10} {:>8} {:>9} {:>9} {:>7} {:>7} {:>13}\n", "shape", "median us", "spread",
-             "GB/s", "GFLOP/s", "roof", "best", "bound by");
+  fmt::print("{:28} {:>10} {:>8} {:>9} {:>9} {:>7} {:>7} {:>7} {:>13}\n", "shape", "median us",
+             "spread", "GB/s", "GFLOP/s", "roof", "best", "cpu", "bound by");
   for (const Bench& bench : benches) {
     std::vector<double> sorted = bench.seconds;
     std::sort(sorted.begin(), sorted.end());
     const double seconds = sorted[sorted.size() / 2];
     const double spread = (sorted[sorted.size() * 3 / 4] - sorted[sorted.size() / 4]) / seconds;
     const double memory_time = bench.cost.bytes / gigabytes * 1e-9;
+    const double cpu_share =
+        bench.cost.operations * 1e-9 / median(peak_per_cpu) / median(bench.cpu_seconds);
     const double best =
         std::max(bench.cost.bytes / most_gigabytes, bench.cost.operations / most_gigaflops) * 1e-9;
     const double math_time = bench.cost.operations / gigaflops * 1e-9;
-    fmt::print("{:28} {:10.0f} {:7.0f}% {:9.1f} {:9.0f} {:6.0f}% {:6.0f}% {:>13}\n", bench.name,
-               seconds * 1e6, spread * 100, bench.cost.bytes / seconds * 1e-9,
+    fmt::print("{:28} {:10.0f} {:7.0f}% {:9.1f} {:9.0f} {:6.0f}% {:6.0f}% {:>7} {:>13}\n",
+               bench.name, seconds * 1e6, spread * 100, bench.cost.bytes / seconds * 1e-9,
                bench.cost.operations / seconds * 1e-9,
                std::max(memory_time, math_time) / seconds * 100, best / sorted.front() * 100,
+               math_time > memory_time ? fmt::format("{:.0f}%", cpu_share * 100) : std::string("-"),
                memory_time > math_time ? "read" : "dot products");
   }
   return 0;

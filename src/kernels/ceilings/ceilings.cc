@@ -58,7 +58,7 @@ double ReadProbe::run_once() {
 double bf16_peak_gflops(ThreadPool& pool) {
   const CeilingKernel& kernel = chosen();
   constexpr std::int64_t kRounds = 20000;
-  constexpr std::size_t kItemsPerThread = 24;
+  constexpr std::size_t kItemsPerThread = 160;
   std::atomic<double> operations{0.0};
   const auto start = std::chrono::steady_clock::now();
   pool.parallel_for(pool.size() * kItemsPerThread, [&](std::size_t, std::size_t) {
