@@ -1,17 +1,17 @@
 // gem8 generate: one answer to one prompt, on stdout.
 #include <csignal>
-#include <filesystem>
+#include <memory>
 #include <optional>
 #include <random>
 
 #include "cli/command.h"
 #include "foundation/log.h"
+#include "model/vision/image_file.h"
 #include "server/app/loaded_model.h"
-#include "server/media/image_request.h"
+#include "server/app/prompt_images.h"
 #include "server/openai/chat_request.h"
 #include "server/openai/choice.h"
 #include "server/openai/reply.h"
-#include "text/chat/image_tokens.h"
 
 namespace gem8::cli {
 namespace {
@@ -20,6 +20,8 @@ struct GenerateOptions {
   std::string model;
   std::string prompt;
   std::vector<std::string> images;
+  std::optional<int> image_tokens;
+  std::string alpha = "white";
   bool raw = false;
   bool thinking = false;
   std::optional<std::int64_t> max_tokens;
@@ -37,47 +39,22 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
-/// "file://" and the path, with everything but plain characters escaped.
-std::string file_url(const std::filesystem::path& path) {
-  std::string url = "file://";
-  for (const char c : std::filesystem::absolute(path).string()) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       c == '/' || c == '.' || c == '-' || c == '_';
-    url += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
-  }
-  return url;
-}
-
 /// The request's images, and the prompt with room for them.
 Result<std::vector<PromptImage>> prepare_images(const GenerateOptions& options,
                                                 const app::LoadedModel& model,
                                                 const SpecialTokenIds& tokens,
                                                 std::vector<TokenId>& prompt) {
-  std::vector<PreparedImage> prepared;
-  if (!options.images.empty()) {
-    if (!model.takes_images())
-      return fail(Code::kUnsupported, "--image: this model takes no images");
-    ImageOptions image_options{.max_images = options.images.size(),
-                               .soft_tokens = model.default_soft_tokens()};
-    MediaSources sources;
-    sources.local_folder = "/";
-    GEM8_TRY(MediaLoader loader, MediaLoader::create(std::move(sources)));
-    std::vector<ImageSource> files;
-    for (const std::string& image : options.images)
-      files.push_back({file_url(image), "--image " + image});
-    GEM8_TRY(prepared, ImagePreparer(std::move(loader), image_options).prepare(files));
+  if (!options.images.empty() && !model.takes_images())
+    return fail(Code::kUnsupported, "--image: this model takes no images");
+  const ImageFileOptions image_options{
+      .soft_tokens = options.image_tokens.value_or(model.default_soft_tokens()),
+      .alpha = options.alpha == "drop" ? AlphaPolicy::kDrop : AlphaPolicy::kWhite};
+  std::vector<PreparedImage> images;
+  for (const std::string& file : options.images) {
+    GEM8_TRY(Patches patches, read_image_file(file, image_options));
+    images.push_back({std::make_shared<const Patches>(std::move(patches)), file});
   }
-  std::vector<std::int64_t> counts;
-  for (const PreparedImage& image : prepared) counts.push_back(image.patches->soft_tokens());
-  GEM8_TRY(ExpandedPrompt expanded, expand_images(prompt, counts, tokens));
-  prompt = std::move(expanded.ids);
-  std::vector<PromptImage> images;
-  for (std::size_t i = 0; i < prepared.size(); ++i) {
-    images.push_back({.position = expanded.images[i].position,
-                      .patches = prepared[i].patches,
-                      .content_hash = prepared[i].content_hash});
-  }
-  return images;
+  return app::place_images(std::move(images), tokens, prompt);
 }
 
 Result<std::vector<TokenId>> prompt_ids(const GenerateOptions& options,
@@ -210,6 +187,13 @@ Command add_generate(CLI::App& app, const CommonOptions& common) {
   generate->add_option("--prompt", options->prompt, "What to answer; - reads it from stdin")
       ->required();
   generate->add_option("--image", options->images, "A picture that goes with it (may be repeated)");
+  generate
+      ->add_option("--image-tokens", options->image_tokens,
+                   "Soft tokens of a picture at most (default: the model's)")
+      ->check(CLI::IsMember({70, 140, 280, 560, 1120}));
+  generate
+      ->add_option("--alpha", options->alpha, "Transparency: white (on white, the default) or drop")
+      ->check(CLI::IsMember({"white", "drop"}));
   generate->add_flag("--raw", options->raw,
                      "Continue the text itself: no chat template, no parsing");
   generate->add_flag("--think", options->thinking, "Let the model think first");

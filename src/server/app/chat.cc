@@ -3,7 +3,7 @@
 
 #include "foundation/guarded.h"
 #include "server/app/answer.h"
-#include "text/chat/image_tokens.h"
+#include "server/app/prompt_images.h"
 
 namespace gem8::app {
 
@@ -59,17 +59,9 @@ http::Task<Result<std::vector<PromptImage>>> Api::prepare_images(Call& call,
     prepared = **std::move(result);
   }
 
-  std::vector<std::int64_t> counts;
-  for (const PreparedImage& image : prepared) counts.push_back(image.patches->soft_tokens());
-  Result<ExpandedPrompt> expanded = expand_images(prompt, counts, model_.media_tokens);
-  if (!expanded) co_return fail_in("messages", expanded.error());
-  prompt = std::move(expanded->ids);
-  std::vector<PromptImage> images;
-  for (std::size_t i = 0; i < prepared.size(); ++i) {
-    images.push_back({.position = expanded->images[i].position,
-                      .patches = std::move(prepared[i].patches),
-                      .content_hash = std::move(prepared[i].content_hash)});
-  }
+  Result<std::vector<PromptImage>> images =
+      place_images(std::move(prepared), model_.media_tokens, prompt);
+  if (!images) co_return fail_in("messages", images.error());
   co_return images;
 }
 
