@@ -198,11 +198,7 @@ Result<std::unique_ptr<Sequence>> Engine::check(EngineRequest request) const {
                               options_.end_tokens.eos.end());
     sequence->stop_ids.push_back(options_.end_tokens.primary);
   }
-  sequence->history = TokenHistory(request.sampling, request.prompt, vocab, sequence->max_tokens);
-  sequence->tokens.reserve(static_cast<std::size_t>(n_prompt + sequence->max_tokens));
-  sequence->tokens.assign(request.prompt.begin(), request.prompt.end());
-  request.prompt.clear();
-  request.prompt.shrink_to_fit();
+  sequence->tokens = std::move(request.prompt);
   if (request.sampling.n_logprobs)
     sequence->top.reserve(static_cast<std::size_t>(*request.sampling.n_logprobs));
   sequence->channel = std::make_shared<TokenChannel>(options_.channel_capacity, signal_,
@@ -300,13 +296,21 @@ Status Engine::encode_images(const PlannedChunk& chunk) {
   return {};
 }
 
+/// What a request needs while it runs is allocated now: many may be waiting.
+void Engine::begin(Sequence& sequence) {
+  sequence.seq = runner_.open();
+  sequence.times.scheduled = Clock::now();
+  sequence.tokens.reserve(static_cast<std::size_t>(sequence.n_prompt + sequence.max_tokens));
+  sequence.history = TokenHistory(sequence.request.sampling, sequence.tokens, runner_.vocab(),
+                                  sequence.max_tokens);
+}
+
 bool Engine::step() {
   std::span<const PlannedChunk> plan = scheduler_.plan();
   if (plan.empty()) return false;
   for (const PlannedChunk& chunk : plan) {
     if (chunk.sequence->times.scheduled == Clock::time_point{}) {
-      chunk.sequence->seq = runner_.open();
-      chunk.sequence->times.scheduled = Clock::now();
+      begin(*chunk.sequence);
     }
     if (Status status = encode_images(chunk); !status) {
       finish(chunk.sequence, Finish{.reason = EndReason::kError, .error = status.error()});

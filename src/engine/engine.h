@@ -103,6 +103,7 @@ class Engine {
   void take_inbox();
   void drop_cancelled();
   bool step();
+  void begin(Sequence& sequence);
   Status encode_images(const PlannedChunk& chunk);
   Status forward(std::span<const PlannedChunk> plan);
   void forward_one_by_one(std::span<const PlannedChunk> plan);

@@ -23,7 +23,7 @@ struct UnsplitRange {
 struct Sequence {
   EngineRequest request;  ///< its prompt has moved into `tokens`
   std::shared_ptr<TokenChannel> channel;
-  std::vector<TokenId> tokens;  ///< prompt and output; capacity for all of it
+  std::vector<TokenId> tokens;  ///< prompt and output; capacity for all of it once admitted
   std::vector<UnsplitRange> unsplit;
   std::vector<TokenId> stop_ids;  ///< everything that min_tokens forbids
   TokenHistory history;

@@ -131,6 +131,10 @@ TEST_F(Routes, RequestIdsComeBack) {
   reply =
       served->ask("POST", "/v1/completions", R"({"prompt":"a","max_tokens":1,"request_id":"xyz"})");
   EXPECT_EQ(at(*parse_json(reply.body), "id"), Json("cmpl-xyz"));
+  reply = served->ask("POST", "/v1/completions", R"({"prompt":"a","max_tokens":1})",
+                      "X-Request-Id: a\xff b\r\n");
+  EXPECT_EQ(at(*parse_json(reply.body), "id"), Json("cmpl-a__b"));
+  EXPECT_EQ(served->ask("ET", "/v1/models").status, 405);
 }
 
 TEST_F(Routes, TokenizeAndBack) {

@@ -30,6 +30,25 @@ bool equal_in_constant_time(std::string_view a, std::string_view b) {
   return difference == 0;
 }
 
+/// Request ids stand in headers, JSON and the log: what is not printable ASCII becomes '_'.
+std::string clean_request_id(std::string_view id) {
+  std::string clean(id.substr(0, kMaxRequestId));
+  for (char& c : clean) {
+    if (c <= ' ' || c > '~') c = '_';
+  }
+  return clean;
+}
+
+/// Whether `methods` ("GET, POST") lists the method.
+bool lists_method(std::string_view methods, std::string_view method) {
+  while (!methods.empty()) {
+    const std::size_t comma = methods.find(", ");
+    if (methods.substr(0, comma) == method) return true;
+    methods.remove_prefix(comma == std::string_view::npos ? methods.size() : comma + 2);
+  }
+  return false;
+}
+
 bool is_guarded(std::string_view path) {
   return path.starts_with("/v1") || path == "/tokenize" || path == "/detokenize" ||
          path == "/invocations";
@@ -96,7 +115,7 @@ http::Task<void> Api::handle(http::Exchange& exchange) {
   if (!options_.root_path.empty() && call.path.starts_with(options_.root_path))
     call.path.erase(0, options_.root_path.size());
   if (call.path.size() > 1 && call.path.ends_with('/')) call.path.pop_back();
-  call.request_id = std::string(request.header("x-request-id").substr(0, kMaxRequestId));
+  call.request_id = clean_request_id(request.header("x-request-id"));
   if (call.request_id.empty()) call.request_id = new_id();
 
   const RouteEntry* const entry = find_route(call.path);
@@ -117,8 +136,7 @@ http::Task<void> Api::handle(http::Exchange& exchange) {
     Json body = openai::error_body(error);
     body.set("detail", "Not Found");
     co_await send(call, 404, std::move(body));
-  } else if (entry->methods.find(request.method) == std::string_view::npos ||
-             request.method.empty()) {
+  } else if (!lists_method(entry->methods, request.method)) {
     Json body = openai::error_body(openai::api_error(405, "Method Not Allowed"));
     body.set("detail", "Method Not Allowed");
     http::Response response{.status = 405, .body = to_text(body), .headers = common_headers(call)};
@@ -208,6 +226,12 @@ Status Api::check_model(const std::string& name) const {
   return std::unexpected(Error{
       Code::kNotFound,
       fmt::format("The model `{}` does not exist. Valid aliases: {}.", name, aliases), "model"});
+}
+
+std::string Api::reply_id(const Call& call, std::string_view prefix, std::string_view in_body) {
+  const bool in_header = !call.request().header("x-request-id").empty();
+  const std::string own = clean_request_id(in_body);
+  return std::string(prefix) + (in_header || own.empty() ? call.request_id : own);
 }
 
 std::string Api::new_id() {

@@ -112,12 +112,10 @@ http::Task<void> Api::chat_completions(Call& call) {
   }
 
   const openai::Generation& generation = request.generation;
-  openai::ReplyHead head{
-      .id = "chatcmpl-" + (request.request_id.empty() ? call.request_id : request.request_id),
-      .created = ambient_.unix_seconds(),
-      .model = model_.names.front(),
-      .fingerprint = fingerprint()};
-  if (!call.request().header("x-request-id").empty()) head.id = "chatcmpl-" + call.request_id;
+  openai::ReplyHead head{.id = reply_id(call, "chatcmpl-", request.request_id),
+                         .created = ambient_.unix_seconds(),
+                         .model = model_.names.front(),
+                         .fingerprint = fingerprint()};
   const openai::ReplyOptions reply_options{.token_ids = generation.return_token_ids,
                                            .tokens_as_ids = generation.tokens_as_ids,
                                            .n_logprobs = generation.sampling.n_logprobs};

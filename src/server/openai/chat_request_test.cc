@@ -199,6 +199,7 @@ TEST(CompletionRequest, Refuses) {
       {R"({"prompt":5})", "prompt"},
       {R"({"prompt":[1,"a"]})", "prompt"},
       {R"({"prompt":[[]]})", "prompt"},
+      {R"({"prompt":["a","b","c","d","e","f","g","h","i"],"n":128})", "n"},
       {R"({"prompt":"a","suffix":"b"})", "suffix"},
       {R"({"prompt":"a","best_of":2})", "best_of"},
       {R"({"prompt":"a","logprobs":true})", "logprobs"},

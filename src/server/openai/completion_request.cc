@@ -38,9 +38,9 @@ Result<std::vector<Prompt>> read_prompts(const Fields& fields) {
     GEM8_TRY(std::vector<TokenId> ids, read_ids(*prompt));
     return std::vector<Prompt>{std::move(ids)};
   }
-  if (items.size() > kMaxPrompts)
+  if (items.size() > kMaxAnswers)
     return bad_field("prompt", "prompt: {} prompts, at most {} are allowed", items.size(),
-                     kMaxPrompts);
+                     kMaxAnswers);
   std::vector<Prompt> prompts;
   for (const Json& item : items) {
     if (item.is_string() && !item.as_string().empty()) {
@@ -76,6 +76,11 @@ Result<CompletionRequest> parse_completion_request(std::string_view text,
     return bad_field("best_of", "best_of is not supported: only 1 is accepted, got {}", *best_of);
   GEM8_TRY(request.generation, parse_generation(fields, defaults));
   Generation& generation = request.generation;
+  const auto n_prompts = static_cast<std::int64_t>(request.prompts.size());
+  if (n_prompts * generation.n > static_cast<std::int64_t>(kMaxAnswers)) {
+    return bad_field("n", "{} prompts with n {}: at most {} answers are given to a request",
+                     n_prompts, generation.n, kMaxAnswers);
+  }
 
   GEM8_TRY(const std::optional<bool> echo, fields.boolean("echo"));
   request.echo = echo.value_or(false);

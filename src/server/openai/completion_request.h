@@ -14,8 +14,8 @@ namespace gem8::openai {
 /// Text to be tokenized, or ids to be used as they are.
 using Prompt = std::variant<std::string, std::vector<TokenId>>;
 
-/// Most prompts of a request.
-inline constexpr std::size_t kMaxPrompts = 1024;
+/// Most answers of a request, prompts times n.
+inline constexpr std::size_t kMaxAnswers = 1024;
 /// Output tokens when the request does not say.
 inline constexpr std::int64_t kDefaultCompletionTokens = 16;
 
