@@ -13,6 +13,12 @@ std::unexpected<Error> refuse(const char* field, std::string message) {
   return std::unexpected(Error{Code::kInvalidArgument, std::move(message), field});
 }
 
+std::unexpected<Error> busy() {
+  return fail(Code::kUnavailable,
+              "The engine is currently busy and cannot accept new requests. Please try again later "
+              "or on a different instance.");
+}
+
 bool contains(std::span<const TokenId> ids, TokenId id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
@@ -207,6 +213,11 @@ Result<std::unique_ptr<Sequence>> Engine::check(EngineRequest request) const {
   return sequence;
 }
 
+Status Engine::has_room() const {
+  if (options_.max_queued > 0 && in_flight_ >= options_.max_queued) return busy();
+  return {};
+}
+
 Result<RequestHandle> Engine::submit(EngineRequest request) {
   if (dead_) return fail(Code::kInternal, "the engine has stopped after a failed step");
   if (stop_) return fail(Code::kUnavailable, "the server is shutting down");
@@ -214,9 +225,7 @@ Result<RequestHandle> Engine::submit(EngineRequest request) {
   const auto leave = [this] { in_flight_.fetch_sub(1); };
   if (options_.max_queued > 0 && before >= options_.max_queued) {
     leave();
-    return fail(Code::kUnavailable,
-                "The engine is currently busy and cannot accept new requests. Please try again "
-                "later or on a different instance.");
+    return busy();
   }
   Result<std::unique_ptr<Sequence>> sequence = check(std::move(request));
   if (!sequence) {

@@ -92,6 +92,10 @@ class Engine {
   /// (the engine is dead).
   Result<RequestHandle> submit(EngineRequest request);
 
+  /// kUnavailable when submit() would refuse for want of room: to ask before work that only an
+  /// admitted request is worth.
+  Status has_room() const;
+
   EngineStats stats() const;
   const EngineOptions& options() const { return options_; }
 

@@ -377,6 +377,7 @@ TEST_F(EngineTest, AFullQueueIsUnavailable) {
   std::vector<RequestHandle> handles;
   handles.push_back(*engine->submit(greedy(prompt_of(4), 2)));
   handles.push_back(*engine->submit(greedy(prompt_of(4), 2)));
+  EXPECT_EQ(engine->has_room().error().code, Code::kUnavailable);
   EXPECT_EQ(engine->submit(greedy(prompt_of(4), 2)).error().code, Code::kUnavailable);
   gate.set(true);
   for (RequestHandle& handle : handles) collect(handle);

@@ -117,9 +117,13 @@ const fs::path& tiny_model() {
   return path;
 }
 
-Served::Served(std::vector<std::string> flags) {
-  std::vector<std::string> words = {GEM8_BINARY, "serve",     tiny_model().string(), "--port", "0",
-                                    "--host",    "127.0.0.1", "--max-num-seqs",      "64"};
+fs::path demo_model() {
+  return fs::path(GEM8_SOURCE_DIR) / "models/demo";
+}
+
+Served::Served(std::vector<std::string> flags, const fs::path& model) {
+  std::vector<std::string> words = {GEM8_BINARY, "serve",     model.string(),   "--port", "0",
+                                    "--host",    "127.0.0.1", "--max-num-seqs", "64"};
   if (std::find(flags.begin(), flags.end(), "--served-model-name") == flags.end()) {
     flags.insert(flags.end(), {"--served-model-name", "tiny"});
   }

@@ -43,10 +43,14 @@ class Process {
 /// chat template's form; made once.
 const std::filesystem::path& tiny_model();
 
-/// `gem8 serve` of the tiny model on a free port.
+/// The model that ships with gem8.
+std::filesystem::path demo_model();
+
+/// `gem8 serve` on a free port.
 class Served {
  public:
-  explicit Served(std::vector<std::string> flags = {});
+  explicit Served(std::vector<std::string> flags = {},
+                  const std::filesystem::path& model = tiny_model());
 
   std::uint16_t port() const { return port_; }
   Process& process() { return *process_; }

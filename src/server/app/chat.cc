@@ -38,6 +38,7 @@ http::Task<Result<std::vector<PromptImage>>> Api::prepare_images(Call& call,
                                                                  std::vector<TokenId>& prompt) {
   std::vector<PreparedImage> prepared;
   if (!request.images.empty()) {
+    if (Status room = engine_.has_room(); !room) co_return std::unexpected(room.error());
     std::vector<ImageSource> sources;
     for (openai::ImagePart& part : request.images)
       sources.push_back({std::move(part.url), std::move(part.field)});

@@ -82,6 +82,10 @@ struct Metrics::State {
           .Name("vllm:request_success_total")
           .Help("Count of successfully processed requests.")
           .Register(registry);
+  prometheus::Counter& image_queries =
+      counter("vllm:mm_cache_queries_total", "Images whose soft tokens were needed.");
+  prometheus::Counter& image_hits =
+      counter("vllm:mm_cache_hits_total", "Images whose soft tokens were there already.");
   prometheus::Histogram& request_prompt_tokens =
       histogram("vllm:request_prompt_tokens", "Number of prefill tokens processed.", token_buckets);
   prometheus::Histogram& request_generation_tokens = histogram(
@@ -185,6 +189,8 @@ std::string Metrics::text(const EngineStats& engine) {
   };
   advance(state_->prompt_tokens, engine.prompt_tokens);
   advance(state_->generation_tokens, engine.generation_tokens);
+  advance(state_->image_queries, engine.images);
+  advance(state_->image_hits, engine.images_cached);
   std::ostringstream out;
   prometheus::TextSerializer().Serialize(out, state_->registry.Collect());
   return out.str();

@@ -8,25 +8,22 @@
 
 #include "foundation/json/json.h"
 #include "foundation/mapped_file.h"
+#include "tests/e2e/served.h"
 #include "tests/support/base64.h"
-#include "tests/support/http_client.h"
 #include "tests/support/loopback_server.h"
-#include "tests/support/server_process.h"
 
-namespace gem8 {
+namespace gem8::testing {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::HttpClient;
-using testing::ServerProcess;
 
-const std::string kDemo = std::string(GEM8_SOURCE_DIR) + "/models/demo";
+const std::string kDemo = demo_model().string();
 const std::string kVision = std::string(GEM8_TEST_DATA) + "/golden/vision/";
 
 std::string data_url(const std::string& path) {
   const auto bytes = read_text_file(path);
   EXPECT_TRUE(bytes.has_value()) << path;
-  return "data:image/png;base64," + testing::encode_base64(bytes.value_or(""));
+  return "data:image/png;base64," + encode_base64(bytes.value_or(""));
 }
 
 Json text_part(std::string_view text) {
@@ -65,40 +62,45 @@ struct Answer {
   }
 };
 
+Answer post_to(const Served& served, const Json& body,
+               std::string_view path = "/v1/chat/completions") {
+  const HttpClient::Reply reply = served.ask("POST", path, to_text(body));
+  auto parsed = parse_json(reply.body);
+  EXPECT_TRUE(parsed.has_value()) << reply.status << " " << reply.body;
+  return {reply.status, parsed.value_or(Json())};
+}
+
 class ImageServer : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    folder_ = fs::temp_directory_path() / ("gem8_e2e_images_" + std::to_string(::getpid()));
-    fs::create_directories(folder_ / "open");
-    fs::copy_file(kDemo + "/images/002.png", folder_ / "open" / "in.png");
-    fs::copy_file(kDemo + "/images/002.png", folder_ / "out.png");
-    fs::create_symlink(folder_ / "out.png", folder_ / "open" / "link.png");
-    server_ = std::make_unique<ServerProcess>(std::vector<std::string>{
-        kDemo, "--max-model-len", "2048", "--limit-mm-per-prompt", R"({"image": 3})",
-        "--allowed-media-domains", "127.0.0.1", "localhost", "nowhere.invalid",
-        "--allowed-local-media-path", (folder_ / "open").string()});
-    ASSERT_TRUE(server_->ready()) << server_->log();
+    folder_ = std::make_unique<TemporaryFolder>();
+    const fs::path folder = folder_->path();
+    fs::create_directories(folder / "open");
+    fs::copy_file(kDemo + "/images/002.png", folder / "open" / "in.png");
+    fs::copy_file(kDemo + "/images/002.png", folder / "out.png");
+    fs::create_symlink(folder / "out.png", folder / "open" / "link.png");
+    served_ = std::make_unique<Served>(
+        std::vector<std::string>{"--limit-mm-per-prompt", R"({"image": 3})",
+                                 "--allowed-media-domains", "127.0.0.1", "localhost",
+                                 "nowhere.invalid", "--allowed-local-media-path",
+                                 (folder / "open").string()},
+        demo_model());
   }
   static void TearDownTestSuite() {
-    EXPECT_EQ(server_->stop(), 0) << server_->log();
-    server_.reset();
-    fs::remove_all(folder_);
+    served_.reset();
+    folder_.reset();
   }
 
   static Answer post(const Json& body, std::string_view path = "/v1/chat/completions") {
-    HttpClient client(server_->port());
-    const HttpClient::Reply reply = client.ask("POST", path, to_text(body));
-    auto parsed = parse_json(reply.body);
-    EXPECT_TRUE(parsed.has_value()) << reply.status << " " << reply.body;
-    return {reply.status, parsed.value_or(Json())};
+    return post_to(*served_, body, path);
   }
 
-  static fs::path folder_;
-  static std::unique_ptr<ServerProcess> server_;
+  static std::unique_ptr<TemporaryFolder> folder_;
+  static std::unique_ptr<Served> served_;
 };
 
-fs::path ImageServer::folder_;
-std::unique_ptr<ServerProcess> ImageServer::server_;
+std::unique_ptr<TemporaryFolder> ImageServer::folder_;
+std::unique_ptr<Served> ImageServer::served_;
 
 TEST_F(ImageServer, SeesWhatIsInAPicture) {
   // Of the held-out data, where the reference implementation gives the same answers.
@@ -171,7 +173,7 @@ TEST_F(ImageServer, TakesPicturesOfEveryShapeAndFormat) {
 }
 
 TEST_F(ImageServer, FilesComeFromTheAllowedFolderOnly) {
-  const std::string root = "file://" + folder_.string();
+  const std::string root = "file://" + folder_->path().string();
   const std::string question = "Tell me the colour of the shape.";
   EXPECT_EQ(post(ask_about(root + "/open/in.png", question)).text(),
             post(ask_about(data_url(kDemo + "/images/002.png"), question)).text());
@@ -183,7 +185,7 @@ TEST_F(ImageServer, FilesComeFromTheAllowedFolderOnly) {
 }
 
 TEST_F(ImageServer, NeverConnectsToItsOwnNetwork) {
-  testing::LoopbackServer secret([](std::string_view) { return testing::http_ok("secret"); });
+  LoopbackServer secret([](std::string_view) { return http_ok("secret"); });
   for (const char* host : {"127.0.0.1", "localhost", "127.1", "0x7f000001"}) {
     const Answer refused = post(ask_about(secret.url("/x.png", host), "What is this?"));
     EXPECT_EQ(refused.status, 400) << host;
@@ -276,29 +278,55 @@ TEST_F(ImageServer, BadPicturesHarmNobodyElse) {
 
 TEST_F(ImageServer, AClientThatLeavesWhileItsPictureIsFetchedIsForgotten) {
   {
-    HttpClient client(server_->port());
+    HttpClient client(served_->port());
     client.send(HttpClient::request("POST", "/v1/chat/completions",
                                     to_text(ask_about("http://nowhere.invalid/x.png", "?"))));
   }
   EXPECT_EQ(post(greedy(Json::array({user("Hello")}))).status, 200);
 }
 
+/// The picture begins in the first step's room and would end in the second's.
+TEST(ImageChunks, APictureIsNeverCut) {
+  constexpr std::int64_t kStep = 1121;  // the smallest step that holds any picture
+  const Served small({"--max-num-seqs", "1", "--max-num-batched-tokens", "1"}, demo_model());
+  const Served large({"--max-num-batched-tokens", "4096"}, demo_model());
+  const std::string url = data_url(kDemo + "/images/002.png");
+  const std::int64_t n_image = post_to(large, ask_about(url, "x")).prompt_tokens() -
+                               post_to(large, greedy(Json::array({user("x")}))).prompt_tokens();
+  const auto words = [](std::int64_t n) {
+    std::string text = "x";
+    for (std::int64_t i = 0; i < n; ++i) text += " x";
+    return text;
+  };
+  const auto tokens_of = [&](const std::string& text) {
+    return post_to(large, greedy(Json::array({user(text)}))).prompt_tokens();
+  };
+  const std::int64_t per_word = (tokens_of(words(11)) - tokens_of(words(1))) / 10;
+  ASSERT_GT(per_word, 0);
+  const std::string filler = words((kStep - n_image / 2 - tokens_of(words(0))) / per_word);
+  const std::int64_t n_before = tokens_of(filler);
+  ASSERT_LT(n_before, kStep);
+  ASSERT_GT(n_before + n_image, kStep + 10);
+  const Json body = greedy(Json::array({user(Json::array(
+      {text_part(filler), image_part(url), text_part("Tell me the colour of the shape.")}))}));
+  const Answer one = post_to(large, body), cut = post_to(small, body);
+  EXPECT_EQ(one.status, 200);
+  EXPECT_EQ(one.text(), cut.text());
+}
+
 TEST(ImagelessServer, SaysThatImagesAreOff) {
-  ServerProcess server({kDemo, "--max-model-len", "1024", "--language-model-only"});
-  ASSERT_TRUE(server.ready()) << server.log();
-  HttpClient client(server.port());
-  const auto reply = client.ask("POST", "/v1/chat/completions",
-                                to_text(ask_about(data_url(kDemo + "/images/002.png"), "?")));
-  EXPECT_EQ(reply.status, 400);
-  EXPECT_EQ(server.stop(), 0);
+  const Served served({"--language-model-only"}, demo_model());
+  const Answer refused = post_to(served, ask_about(data_url(kDemo + "/images/002.png"), "?"));
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(refused.param(), "messages[0].content[0].image_url.url");
 }
 
 TEST(ImagelessServer, RefusesAFolderThatIsNone) {
-  ServerProcess server({kDemo, "--allowed-local-media-path", "/nowhere/at/all"});
-  EXPECT_FALSE(server.ready());
-  EXPECT_EQ(server.stop(), 2);
-  EXPECT_NE(server.log().find("gem8: error: "), std::string::npos) << server.log();
+  Process process({GEM8_BINARY, "serve", kDemo, "--port", "0", "--allowed-local-media-path",
+                   "/nowhere/at/all"});
+  EXPECT_EQ(process.wait(), 2);
+  EXPECT_TRUE(process.says("gem8: error: --allowed-local-media-path"));
 }
 
 }  // namespace
-}  // namespace gem8
+}  // namespace gem8::testing
