@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "formats/config_parts.h"
+#include "formats/model_config.h"
 #include "foundation/json/fields.h"
 #include "foundation/mapped_file.h"
 
@@ -100,6 +101,11 @@ Result<std::optional<Json>> read_json_file(const std::filesystem::path& path) {
   return std::optional<Json>(std::move(*value));
 }
 
+bool is_soft_token_budget(std::int64_t tokens) {
+  constexpr std::array<std::int64_t, 5> kBudgets = {70, 140, 280, 560, 1120};
+  return std::ranges::find(kBudgets, tokens) != kBudgets.end();
+}
+
 }  // namespace
 
 Result<GenerationConfig> parse_generation_config(const Json& value) {
@@ -150,7 +156,6 @@ Result<TokenizerConfig> parse_tokenizer_config(Json value) {
 
 Result<ImageProcessorConfig> parse_image_processor_config(const Json& value) {
   constexpr std::string_view kName = "image processor config";
-  constexpr std::array<std::int64_t, 5> kSoftTokens = {70, 140, 280, 560, 1120};
   GEM8_RETURN_IF_ERROR(check_object(value, kName));
   const JsonFields outer(value, kName);
   GEM8_TRY(const Json* nested, outer.optional_object("image_processor"));
@@ -160,7 +165,7 @@ Result<ImageProcessorConfig> parse_image_processor_config(const Json& value) {
   GEM8_TRY(const std::int64_t pooling, fields.optional_integer("pooling_kernel_size", 3, 1, 64));
   GEM8_TRY(const std::int64_t tokens, fields.optional_integer("max_soft_tokens", 280, 1, 65536));
   GEM8_TRY(const std::int64_t resample, fields.optional_integer("resample", 3, 0, 5));
-  if (std::ranges::find(kSoftTokens, tokens) == kSoftTokens.end()) {
+  if (!is_soft_token_budget(tokens)) {
     return fail(Code::kCorrupt, "{}: 'max_soft_tokens' is {}, wanted 70, 140, 280, 560 or 1120",
                 kName, tokens);
   }
@@ -208,6 +213,22 @@ Result<ImageProcessorConfig> read_image_processor_config(const std::filesystem::
   Result<ImageProcessorConfig> config = parse_image_processor_config(*value);
   if (!config) return fail_in(dir.string(), std::move(config).error());
   return config;
+}
+
+Result<int> read_image_soft_tokens(const std::filesystem::path& dir, const ModelConfig& config) {
+  std::error_code ignored;
+  if (std::filesystem::exists(dir / "processor_config.json", ignored) ||
+      std::filesystem::exists(dir / "preprocessor_config.json", ignored)) {
+    GEM8_TRY(const ImageProcessorConfig processor, read_image_processor_config(dir));
+    return processor.max_soft_tokens;
+  }
+  const int tokens = config.vision_soft_tokens_per_image;
+  if (!is_soft_token_budget(tokens)) {
+    return fail(Code::kCorrupt,
+                "{}: 'vision_soft_tokens_per_image' is {}, wanted 70, 140, 280, 560 or 1120",
+                (dir / "config.json").string(), tokens);
+  }
+  return tokens;
 }
 
 }  // namespace gem8

@@ -12,6 +12,8 @@
 
 namespace gem8 {
 
+struct ModelConfig;
+
 /// generation_config.json: how the makers sample. Absent members stay nullopt or empty.
 struct GenerationConfig {
   std::vector<int> eos_token_ids;  ///< the authoritative stop set of instruction-tuned models
@@ -58,5 +60,10 @@ Result<ImageProcessorConfig> parse_image_processor_config(const Json& value);
 Result<GenerationConfig> read_generation_config(const std::filesystem::path& dir);
 Result<TokenizerConfig> read_tokenizer_config(const std::filesystem::path& dir);
 Result<ImageProcessorConfig> read_image_processor_config(const std::filesystem::path& dir);
+
+/// Soft tokens of an image at most, when nobody says otherwise: max_soft_tokens of the processor's
+/// file, else vision_soft_tokens_per_image of `config`. Errors: kCorrupt for a number that is no
+/// budget.
+Result<int> read_image_soft_tokens(const std::filesystem::path& dir, const ModelConfig& config);
 
 }  // namespace gem8

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "formats/model_config.h"
 #include "tests/support/temporary_folder.h"
 
 namespace gem8 {
@@ -102,8 +103,17 @@ TEST(CompanionConfigs, MissingFilesGiveDefaultsBrokenOnesErrors) {
   EXPECT_EQ(read_image_processor_config(folder.path())->max_soft_tokens, 140);
   folder.write("processor_config.json", R"({"image_processor":{"max_soft_tokens":70}})");
   EXPECT_EQ(read_image_processor_config(folder.path())->max_soft_tokens, 70);
+  EXPECT_EQ(*read_image_soft_tokens(folder.path(), {}), 70);
   folder.write("generation_config.json", "{");
   EXPECT_EQ(read_generation_config(folder.path()).error().code, Code::kCorrupt);
+}
+
+TEST(CompanionConfigs, WithoutAProcessorFileTheModelSaysHowManySoftTokens) {
+  const testing::TemporaryFolder folder;
+  EXPECT_EQ(*read_image_soft_tokens(folder.path(), {.vision_soft_tokens_per_image = 140}), 140);
+  const auto odd = read_image_soft_tokens(folder.path(), {.vision_soft_tokens_per_image = 141});
+  ASSERT_FALSE(odd);
+  EXPECT_EQ(odd.error().code, Code::kCorrupt);
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "formats/data_url.h"
 #include "foundation/check.h"
-#include "server/media/media_loader.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   constexpr std::size_t kMaxBytes = 1 << 16;

@@ -202,22 +202,6 @@ Result<std::optional<ChatTemplate>> load_chat_template(const LoadOptions& option
   return *std::move(chat);
 }
 
-/// How many soft tokens the checkpoint makes of an image.
-Result<int> soft_tokens_of(const std::filesystem::path& dir, const ModelConfig& config) {
-  if (std::filesystem::exists(dir / "processor_config.json") ||
-      std::filesystem::exists(dir / "preprocessor_config.json")) {
-    GEM8_TRY(const ImageProcessorConfig processor, read_image_processor_config(dir));
-    return processor.max_soft_tokens;
-  }
-  const int tokens = config.vision_soft_tokens_per_image;
-  if (std::ranges::find(kSoftTokenBudgets, tokens) == kSoftTokenBudgets.end()) {
-    return fail(Code::kCorrupt,
-                "{}: 'vision_soft_tokens_per_image' is {}, wanted 70, 140, 280, 560 or 1120",
-                (dir / "config.json").string(), tokens);
-  }
-  return tokens;
-}
-
 }  // namespace
 
 LoadedModel::LoadedModel(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -260,7 +244,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& wanted
     Result<std::unique_ptr<VisionTower>> tower = VisionTower::load(parts->checkpoint, *parts->ops);
     if (tower) {
       parts->tower = *std::move(tower);
-      GEM8_TRY(parts->soft_tokens, soft_tokens_of(dir, config));
+      GEM8_TRY(parts->soft_tokens, read_image_soft_tokens(dir, config));
     } else if (tower.error().code == Code::kUnsupported) {
       log_warning("images will be refused: {}", tower.error().text());
     } else {

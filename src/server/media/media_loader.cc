@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <string>
 
-#include "server/media/base64.h"
+#include "formats/data_url.h"
 
 namespace gem8 {
 namespace {
@@ -12,32 +12,14 @@ char to_lower(char c) {
   return 'A' <= c && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-/// `prefix` and `suffix` in lower case.
+/// `prefix` in lower case.
 bool starts_with_any_case(std::string_view text, std::string_view prefix) {
   return text.size() >= prefix.size() &&
          std::equal(prefix.begin(), prefix.end(), text.begin(),
                     [](char want, char found) { return want == to_lower(found); });
 }
 
-bool ends_with_any_case(std::string_view text, std::string_view suffix) {
-  return text.size() >= suffix.size() &&
-         starts_with_any_case(text.substr(text.size() - suffix.size()), suffix);
-}
-
 }  // namespace
-
-Result<std::vector<std::byte>> decode_data_url(std::string_view url, std::size_t max_bytes) {
-  constexpr std::string_view kScheme = "data:";
-  if (!starts_with_any_case(url, kScheme)) return fail(Code::kInvalidArgument, "not a data: URL");
-  const std::size_t comma = url.find(',');
-  if (comma == std::string_view::npos) {
-    return fail(Code::kInvalidArgument, "a data: URL without a comma");
-  }
-  if (!ends_with_any_case(url.substr(kScheme.size(), comma - kScheme.size()), ";base64")) {
-    return fail(Code::kInvalidArgument, "a data: URL that is not base64");
-  }
-  return decode_base64(url.substr(comma + 1), max_bytes);
-}
 
 Result<MediaLoader> MediaLoader::create(MediaSources sources) {
   for (std::string& host : sources.remote.allowed_hosts) {
@@ -57,7 +39,7 @@ Result<MediaLoader> MediaLoader::create(MediaSources sources) {
 
 Result<std::vector<std::byte>> MediaLoader::load(std::string_view url) const {
   const std::size_t max_bytes = sources_.remote.max_bytes;
-  if (starts_with_any_case(url, "data:")) return decode_data_url(url, max_bytes);
+  if (is_data_url(url)) return decode_data_url(url, max_bytes);
   if (starts_with_any_case(url, "http://") || starts_with_any_case(url, "https://")) {
     if (sources_.remote.allowed_hosts.empty()) {
       return fail(Code::kInvalidArgument,

@@ -34,9 +34,6 @@ class MediaLoader {
   MediaSources sources_;
 };
 
-/// The content of a `data:` URL. Errors: kInvalidArgument, kExhausted beyond `max_bytes`.
-Result<std::vector<std::byte>> decode_data_url(std::string_view url, std::size_t max_bytes);
-
 /// The content of the regular file that a `file:` URL names, when it lies below `folder` (which is
 /// canonical) after every symbolic link is followed. What does not exist and what lies elsewhere
 /// get the same answer: kInvalidArgument. kExhausted beyond `max_bytes`.

@@ -1,4 +1,4 @@
-#include "server/media/base64.h"
+#include "foundation/base64.h"
 
 #include <array>
 #include <cstdint>
