@@ -31,17 +31,35 @@ Result<std::shared_ptr<const Checkpoint>> open(const std::string& name) {
   return std::make_shared<const Checkpoint>(std::move(checkpoint));
 }
 
-/// --data, else the checkpoint's own eval.jsonl, else the built-in chats.
-Result<std::string> data_text(const Options& options, const Checkpoint& model, std::string& name) {
-  std::error_code ignored;
-  const auto own = model.dir() / "eval.jsonl";
-  if (options.data.empty() && !std::filesystem::exists(own, ignored)) {
-    log_info("no --data: using the built-in mix of chat, code, languages and tools");
-    name = "built-in data";
-    return std::string(builtin_calibration());
+struct Loaded {
+  std::unique_ptr<Model> model;
+  std::unique_ptr<VisionTower> tower;
+  SeeingModel view() const { return {model.get(), tower.get()}; }
+};
+
+Result<Loaded> load(const std::shared_ptr<const Checkpoint>& checkpoint, Ops& ops, bool sees) {
+  Loaded loaded;
+  GEM8_TRY(loaded.model, Model::load(checkpoint, ops));
+  if (sees) {
+    GEM8_TRY(loaded.tower, VisionTower::load(checkpoint, ops));
   }
-  name = options.data.empty() ? own.string() : options.data;
-  return read_text_file(name);
+  return loaded;
+}
+
+/// --data, else the eval.jsonl of the source or the model, else the built-in chats.
+Result<std::string> data_text(const Options& options, const Checkpoint* source,
+                              const Checkpoint& model, std::string& name) {
+  name = options.data;
+  for (const Checkpoint* const checkpoint : {source, &model}) {
+    if (!name.empty() || checkpoint == nullptr) continue;
+    std::error_code ignored;
+    const auto own = checkpoint->dir() / "eval.jsonl";
+    if (std::filesystem::exists(own, ignored)) name = own.string();
+  }
+  if (!name.empty()) return read_text_file(name);
+  log_info("no --data: using the built-in mix of chat, code, languages and tools");
+  name = "built-in data";
+  return std::string(builtin_calibration());
 }
 
 std::vector<TokenId> ids(const std::vector<int>& numbers) {
@@ -52,14 +70,16 @@ std::vector<TokenId> ids(const std::vector<int>& numbers) {
 
 Result<int> run_eval(const Options& options, const CommonOptions& common) {
   GEM8_TRY(const auto checkpoint, open(options.dir));
-  GEM8_TRY(const ChatTemplate chat, ChatTemplate::load(checkpoint->dir()));
-  GEM8_TRY(const Tokenizer tokenizer, Tokenizer::load(checkpoint->dir()));
   GEM8_TRY(const GenerationConfig generation, read_generation_config(checkpoint->dir()));
+  std::shared_ptr<const Checkpoint> source_checkpoint;
+  if (!options.against.empty()) {
+    GEM8_TRY(source_checkpoint, open(options.against));
+  }
   std::string name;
-  GEM8_TRY(const std::string text, data_text(options, *checkpoint, name));
-  const TokenId bos{checkpoint->config().text.bos_token_id};
-  GEM8_TRY(const eval::Data data,
-           eval::read_data(text, name, chat, tokenizer, bos, options.max_length));
+  GEM8_TRY(const std::string text, data_text(options, source_checkpoint.get(), *checkpoint, name));
+  SampleEncoder encoder(*checkpoint, std::filesystem::path(name).parent_path());
+  GEM8_TRY(const eval::Data data, eval::read_data(text, name, encoder, options.max_length));
+  GEM8_TRY(const Tokenizer* const tokenizer, encoder.tokenizer());
 
   ThreadPool pool(common.thread_count());
   const auto device = make_cpu_device();
@@ -68,11 +88,12 @@ Result<int> run_eval(const Options& options, const CommonOptions& common) {
                         {.activations = options.activations == "fp8" ? Activations::kFP8
                                                                      : Activations::kBF16}));
   GEM8_TRY(const auto source_ops, make_cpu_ops(*device, pool, {}));
-  GEM8_TRY(const auto model, Model::load(checkpoint, *ops));
-  std::unique_ptr<Model> source;
-  if (!options.against.empty()) {
-    GEM8_TRY(const auto source_checkpoint, open(options.against));
-    GEM8_TRY(source, Model::load(source_checkpoint, *source_ops));
+  const bool sees = std::ranges::any_of(
+      data.samples, [](const eval::Sample& sample) { return !sample.whole.images.empty(); });
+  GEM8_TRY(const Loaded model, load(checkpoint, *ops, sees));
+  Loaded source;
+  if (source_checkpoint != nullptr) {
+    GEM8_TRY(source, load(source_checkpoint, *source_ops, sees));
   }
   eval::Options run;
   run.greedy.stop = ids(generation.eos_token_ids.empty() ? checkpoint->config().eos_token_ids
@@ -85,7 +106,7 @@ Result<int> run_eval(const Options& options, const CommonOptions& common) {
     run.progress = [&progress](std::string_view stage, std::size_t done, std::size_t total) {
       progress.show(stage, done, total);
     };
-    GEM8_TRY(report, eval::evaluate(source.get(), *model, data, tokenizer, run, pool));
+    GEM8_TRY(report, eval::evaluate(source.view(), model.view(), data, *tokenizer, run, pool));
   }
   GEM8_RETURN_IF_ERROR(write_stdout(options.format == "json"
                                         ? to_text(eval::to_json(report), {.indent = 1}) + "\n"
@@ -102,10 +123,10 @@ Command add_eval(CLI::App& app, const CommonOptions& common) {
   command->add_option("DIR", options->dir, "Checkpoint folder, hub id in the cache, or 'demo'")
       ->required();
   command->add_option("--against", options->against, "The checkpoint it was made from");
-  command->add_option("--data", options->data,
-                      "JSONL: {\"messages\", \"tools\"?, \"answer\"?, \"ability\"?} a line "
-                      "(default: DIR/eval.jsonl, "
-                      "else a built-in mix)");
+  command->add_option(
+      "--data", options->data,
+      "JSONL: {\"messages\", \"tools\"?, \"images\"?, \"answer\"?, \"ability\"?} a line "
+      "(default: the eval.jsonl of the source or of DIR, else a built-in mix)");
   command
       ->add_option("--activations", options->activations,
                    "bf16, or fp8: the arithmetic of FP8 GPUs")

@@ -24,8 +24,7 @@ struct Options {
   bool restart = false, dry_run = false;
 };
 
-Result<std::vector<std::vector<TokenId>>> samples_of(const Options& options,
-                                                     const Checkpoint& source) {
+Result<std::vector<TokenSample>> samples_of(const Options& options, const Checkpoint& source) {
   std::string text(builtin_calibration());
   if (options.calibration.empty()) {
     log_info("no --calibration: using the built-in mix of chat, code, languages and tools");
@@ -36,10 +35,12 @@ Result<std::vector<std::vector<TokenId>>> samples_of(const Options& options,
       options.calibration.empty() ? "built-in calibration" : options.calibration;
   GEM8_TRY(Samples samples,
            read_samples(text, name, source,
-                        {.max_samples = options.samples, .max_tokens = options.max_length}));
+                        {.max_samples = options.samples,
+                         .max_tokens = options.max_length,
+                         .folder = std::filesystem::path(options.calibration).parent_path()}));
   if (samples.cut > 0) log_info("{} samples cut to {} tokens", samples.cut, options.max_length);
-  if (samples.images > 0) log_info("{} samples with images left out", samples.images);
-  return std::move(samples.tokens);
+  if (samples.with_images > 0) log_info("{} samples show images", samples.with_images);
+  return std::move(samples.samples);
 }
 
 Result<int> run_quantize(const Options& options, const CommonOptions& common) {
@@ -97,7 +98,8 @@ Command add_quantize(CLI::App& app, const CommonOptions& common) {
       ->check(CLI::IsMember({"static", "dynamic"}))
       ->capture_default_str();
   command->add_option("--calibration", options->calibration,
-                      "JSONL, one sample a line: {\"messages\"}, {\"text\"} or {\"tokens\"} "
+                      "JSONL, one sample a line: {\"messages\"} (with images, where it has them), "
+                      "{\"text\"} or {\"tokens\"} "
                       "(default: a built-in mix)");
   command->add_option("--samples", options->samples, "Samples to calibrate with at most")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))

@@ -15,6 +15,8 @@ struct Calibrator::StepBatch {
   std::size_t n_samples = 0;
   std::uint64_t first_row = 0;
   std::uint64_t n_rows = 0;
+  std::uint64_t first_soft = 0, n_soft = 0;  ///< rows of soft_
+  std::vector<SoftTokens> soft;              ///< that the chunks look into
   std::vector<SequenceChunk> chunks;
 };
 
@@ -118,16 +120,21 @@ Result<LayerStatistics> LayerStatistics::from_json(const Json& value) {
   return result;
 }
 
-Calibrator::Calibrator(Model& model, std::span<const std::vector<TokenId>> samples,
+Calibrator::Calibrator(Model& model, VisionTower* tower, std::span<const TokenSample> samples,
                        std::filesystem::path folder, std::uint64_t memory_bytes)
-    : model_(model), samples_(samples), folder_(std::move(folder)), memory_bytes_(memory_bytes) {}
+    : model_(model),
+      tower_(tower),
+      samples_(samples),
+      folder_(std::move(folder)),
+      memory_bytes_(memory_bytes) {}
 
 Calibrator::~Calibrator() = default;
 
-Result<std::unique_ptr<Calibrator>> Calibrator::create(
-    Model& model, std::span<const std::vector<TokenId>> samples,
-    const std::filesystem::path& folder, std::uint64_t memory_bytes) {
-  std::unique_ptr<Calibrator> result(new Calibrator(model, samples, folder, memory_bytes));
+Result<std::unique_ptr<Calibrator>> Calibrator::create(Model& model, VisionTower* tower,
+                                                       std::span<const TokenSample> samples,
+                                                       const std::filesystem::path& folder,
+                                                       std::uint64_t memory_bytes) {
+  std::unique_ptr<Calibrator> result(new Calibrator(model, tower, samples, folder, memory_bytes));
   GEM8_RETURN_IF_ERROR(result->allocate());
   return result;
 }
@@ -135,20 +142,29 @@ Result<std::unique_ptr<Calibrator>> Calibrator::create(
 Status Calibrator::allocate() {
   const TextConfig& text = model_.config().text;
   for (std::size_t s = 0; s < samples_.size(); ++s) {
-    const std::size_t n = samples_[s].size();
+    const std::size_t n = samples_[s].tokens.size();
     if (n == 0 || static_cast<std::int64_t>(n) > model_.max_batch_tokens()) {
       return fail(Code::kInvalidArgument, "calibration sample {}: {} tokens, wanted 1 to {}", s, n,
                   model_.max_batch_tokens());
     }
     if (batches_.empty() ||
         static_cast<std::int64_t>(batches_.back().n_rows + n) > model_.max_batch_tokens()) {
-      batches_.push_back({.first_sample = s, .first_row = static_cast<std::uint64_t>(tokens_)});
+      batches_.push_back({.first_sample = s,
+                          .first_row = static_cast<std::uint64_t>(tokens_),
+                          .first_soft = n_soft_});
+    }
+    for (const SampleImage& image : samples_[s].images) {
+      batches_.back().n_soft += static_cast<std::uint64_t>(image.n_tokens);
+      n_soft_ += static_cast<std::uint64_t>(image.n_tokens);
     }
     batches_.back().n_samples += 1;
     batches_.back().n_rows += n;
     tokens_ += static_cast<std::int64_t>(n);
   }
   if (batches_.empty()) return fail(Code::kInvalidArgument, "no calibration sample");
+  if (n_soft_ > 0 && tower_ == nullptr) {
+    return fail(Code::kInvalidArgument, "calibration samples show pictures, the model sees none");
+  }
 
   Device& device = model_.ops().device();
   const std::size_t activation = dtype_bytes(model_.ops().activation_dtype());
@@ -157,6 +173,10 @@ Status Calibrator::allocate() {
   const auto per_layer = static_cast<std::size_t>(model_.per_layer_width());
   if (per_layer > 0) {
     GEM8_TRY(per_layer_buffer_, device.allocate(rows * per_layer * activation));
+  }
+  const auto most_soft = std::ranges::max(batches_, {}, &StepBatch::n_soft).n_soft;
+  if (most_soft > 0) {
+    GEM8_TRY(soft_buffer_, device.allocate(static_cast<std::size_t>(most_soft) * row_bytes()));
   }
 
   is_kv_source_.assign(static_cast<std::size_t>(model_.layers()), false);
@@ -168,7 +188,7 @@ Status Calibrator::allocate() {
   }
   if (sources.empty()) return {};
   std::int64_t pages = 0;
-  for (const auto& sample : samples_) pages += pages_of(sample.size());
+  for (const TokenSample& sample : samples_) pages += pages_of(sample.tokens.size());
   GEM8_TRY(shared_kv_,
            KvCache::create(text, model_.ops(),
                            {.sliding_pages = pages, .full_pages = pages, .layers = sources}));
@@ -189,7 +209,7 @@ Result<std::unique_ptr<KvCache>> Calibrator::layer_cache(std::int32_t layer) {
   for (const StepBatch& batch : batches_) {
     std::int64_t of_batch = 0;
     for (std::size_t i = 0; i < batch.n_samples; ++i) {
-      of_batch += pages_of(samples_[batch.first_sample + i].size());
+      of_batch += pages_of(samples_[batch.first_sample + i].tokens.size());
     }
     pages = std::max(pages, of_batch);
   }
@@ -200,10 +220,26 @@ Result<std::unique_ptr<KvCache>> Calibrator::layer_cache(std::int32_t layer) {
 
 Status Calibrator::plan(StepBatch& batch, KvCache& cache, bool keep_open) {
   batch.chunks.clear();
+  batch.soft.clear();
+  std::size_t n_images = 0;
+  for (std::size_t i = 0; i < batch.n_samples; ++i) {
+    n_images += samples_[batch.first_sample + i].images.size();
+  }
+  batch.soft.reserve(n_images);  // the chunks look into it
+  const DType dtype = model_.ops().activation_dtype();
+  std::size_t soft_row = 0;
   for (std::size_t i = 0; i < batch.n_samples; ++i) {
     const std::size_t sample = batch.first_sample + i;
+    const std::size_t first_image = batch.soft.size();
+    for (const SampleImage& image : samples_[sample].images) {
+      auto* const rows = static_cast<std::byte*>(soft_buffer_.address()) + soft_row * row_bytes();
+      batch.soft.push_back(
+          {image.position, {rows, dtype, image.n_tokens, model_.hidden(), model_.hidden()}});
+      soft_row += static_cast<std::size_t>(image.n_tokens);
+    }
     batch.chunks.push_back({.seq = keep_open ? shared_seqs_[sample] : cache.open(),
-                            .tokens = samples_[sample],
+                            .tokens = samples_[sample].tokens,
+                            .soft = std::span(batch.soft).subspan(first_image),
                             .logits = Logits::kNone});
   }
   return model_.plan({.chunks = batch.chunks}, cache, step_);
@@ -211,6 +247,38 @@ Status Calibrator::plan(StepBatch& batch, KvCache& cache, bool keep_open) {
 
 void Calibrator::close(StepBatch& batch, KvCache& cache) {
   for (const SequenceChunk& chunk : batch.chunks) cache.close(chunk.seq);
+}
+
+std::filesystem::path Calibrator::soft_file() const {
+  return folder_ / "soft-tokens";
+}
+
+Status Calibrator::encode_images() {
+  soft_ = {};
+  if (n_soft_ == 0) return {};
+  GEM8_TRY(soft_, HiddenStates::create(soft_file(), n_soft_, row_bytes()));
+  Ops& ops = model_.ops();
+  const std::size_t element = dtype_bytes(ops.activation_dtype());
+  std::uint64_t row = 0;
+  for (const TokenSample& sample : samples_) {
+    for (const SampleImage& image : sample.images) {
+      GEM8_TRY(const SoftTokenMatrix encoded, encode_image(*tower_, image));
+      for (std::int64_t i = 0; i < image.n_tokens; ++i, ++row) {
+        const auto* const from = static_cast<const std::byte*>(encoded.rows.data) +
+                                 static_cast<std::size_t>(i * encoded.rows.stride) * element;
+        ops.device().download(from, soft_.rows(row, 1));
+      }
+    }
+  }
+  return soft_.flush();
+}
+
+void Calibrator::embed(const StepBatch& batch, Mat hidden, Mat per_layer) {
+  if (batch.n_soft > 0) {
+    model_.ops().device().upload(soft_buffer_.address(),
+                                 soft_.rows(batch.first_soft, batch.n_soft));
+  }
+  model_.embed({.chunks = batch.chunks}, step_, hidden, per_layer);
 }
 
 Status Calibrator::start() {
@@ -222,6 +290,7 @@ Status Calibrator::start() {
     GEM8_TRY(states_[which],
              HiddenStates::create(file(which), static_cast<std::uint64_t>(tokens_), row_bytes()));
   }
+  GEM8_RETURN_IF_ERROR(encode_images());
   GEM8_TRY(const auto cache, layer_cache(0));
   Ops& ops = model_.ops();
   for (StepBatch& batch : batches_) {
@@ -231,7 +300,7 @@ Status Calibrator::start() {
                      model_.hidden()};
     const std::int64_t width = model_.per_layer_width();
     const Mat per_layer{per_layer_buffer_.address(), ops.activation_dtype(), rows, width, width};
-    model_.embed({.chunks = batch.chunks}, step_, hidden, per_layer);
+    embed(batch, hidden, per_layer);
     ops.device().download(hidden.data, states_[0].rows(batch.first_row, batch.n_rows));
     close(batch, *cache);
   }
@@ -252,6 +321,9 @@ Status Calibrator::resume(std::int32_t finished_layers) {
   for (int which : {0, 1}) {
     GEM8_TRY(states_[which],
              HiddenStates::open(file(which), static_cast<std::uint64_t>(tokens_), row_bytes()));
+  }
+  if (n_soft_ > 0) {
+    GEM8_TRY(soft_, HiddenStates::open(soft_file(), n_soft_, row_bytes()));
   }
   layer_ = finished_layers;
   return {};
@@ -284,7 +356,7 @@ Result<LayerStatistics> Calibrator::next_layer() {
                      model_.hidden()};
     const Mat per_layer{per_layer_buffer_.address(), ops.activation_dtype(), rows, width, width};
     // Recomputed rather than kept: all layers' inputs of a token are many times its hidden state.
-    if (width > 0) model_.embed({.chunks = batch.chunks}, step_, hidden, per_layer);
+    if (width > 0) embed(batch, hidden, per_layer);
     ops.device().upload(hidden.data, from.rows(batch.first_row, batch.n_rows));
     model_.layer(layer_, step_, hidden, per_layer, &watcher);
     ops.device().download(hidden.data, to.rows(batch.first_row, batch.n_rows));
@@ -316,6 +388,8 @@ void Calibrator::remove_files() {
     states_[which] = {};
     std::filesystem::remove(file(which), ignored);
   }
+  soft_ = {};
+  std::filesystem::remove(soft_file(), ignored);
 }
 
 }  // namespace gem8

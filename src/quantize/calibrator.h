@@ -13,6 +13,7 @@
 #include "model/model.h"
 #include "quantize/hidden_states.h"
 #include "quantize/linears.h"
+#include "quantize/token_sample.h"
 
 namespace gem8 {
 
@@ -27,25 +28,25 @@ struct LayerStatistics {
   static Result<LayerStatistics> from_json(const Json& value);
 };
 
-/// One forward pass per sample, layer by layer: all samples through layer i before any goes through
-/// layer i + 1, so that one layer's weights are in memory at a time. Samples share steps where they
-/// fit; by the ops' contract that changes no bit of any of them.
+/// One forward pass per sample, pictures included, layer by layer: all samples through layer i
+/// before any goes through layer i + 1, so that one layer's weights are in memory at a time.
+/// Samples share steps where they fit; by the ops' contract that changes no bit of any of them.
 ///
 /// Hidden states live in two files in `folder`, read from one and written to the other. After
 /// layer() they are on disk, so that an interrupted run can continue with resume().
 class Calibrator {
  public:
-  /// `samples` are token sequences, none empty, none longer than model.max_batch_tokens(). `model`
-  /// and `samples` must outlive this. `memory_bytes`: hidden states beyond it are given back to the
-  /// system as soon as they are used. Errors: kExhausted (disk, memory), kInvalidArgument (a token
-  /// outside the vocabulary).
-  static Result<std::unique_ptr<Calibrator>> create(Model& model,
-                                                    std::span<const std::vector<TokenId>> samples,
+  /// None of the samples is empty or longer than model.max_batch_tokens(); `tower` may be null when
+  /// none shows a picture. All must outlive this. `memory_bytes`: hidden states beyond it are given
+  /// back to the system as soon as they are used. Errors: kExhausted (disk, memory),
+  /// kInvalidArgument (a token outside the vocabulary).
+  static Result<std::unique_ptr<Calibrator>> create(Model& model, VisionTower* tower,
+                                                    std::span<const TokenSample> samples,
                                                     const std::filesystem::path& folder,
                                                     std::uint64_t memory_bytes);
   ~Calibrator();
 
-  /// Computes the input of layer 0.
+  /// Computes the input of layer 0. Errors: also those of encode_image().
   Status start();
   /// Takes up the hidden states that a run with the same model and samples left after
   /// `finished_layers`. Error: kNotFound or kCorrupt when they are not there: then start().
@@ -67,8 +68,13 @@ class Calibrator {
   struct StepBatch;
   class Watcher;
 
-  Calibrator(Model& model, std::span<const std::vector<TokenId>> samples,
+  Calibrator(Model& model, VisionTower* tower, std::span<const TokenSample> samples,
              std::filesystem::path folder, std::uint64_t memory_bytes);
+  std::filesystem::path soft_file() const;
+  /// Every picture through the tower into soft_.
+  Status encode_images();
+  /// Brings the soft tokens of a planned batch to where its chunks look for them, then embeds it.
+  void embed(const StepBatch& batch, Mat hidden, Mat per_layer);
   std::filesystem::path file(int which) const;
   std::size_t row_bytes() const;
   Status allocate();
@@ -78,18 +84,21 @@ class Calibrator {
   Result<std::unique_ptr<KvCache>> layer_cache(std::int32_t layer);
 
   Model& model_;
-  std::span<const std::vector<TokenId>> samples_;
+  VisionTower* tower_ = nullptr;
+  std::span<const TokenSample> samples_;
   std::filesystem::path folder_;
   std::uint64_t memory_bytes_ = 0;
   std::int64_t tokens_ = 0;
   std::int32_t layer_ = 0;
   int current_ = 0;  ///< which file holds the input of layer_
   HiddenStates states_[2];
+  HiddenStates soft_;         ///< the soft tokens of all pictures, in order
+  std::uint64_t n_soft_ = 0;  ///< rows of soft_
   std::vector<StepBatch> batches_;
   std::vector<bool> is_kv_source_;      ///< [layers] read by another layer
   std::unique_ptr<KvCache> shared_kv_;  ///< of those layers, every sample; null when there are none
   std::vector<CacheSeq> shared_seqs_;   ///< [samples]
-  Buffer hidden_buffer_, per_layer_buffer_, routing_buffer_;
+  Buffer hidden_buffer_, per_layer_buffer_, soft_buffer_;
   Step step_;
 };
 

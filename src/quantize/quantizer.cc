@@ -39,8 +39,13 @@ std::string fingerprint_of(const Checkpoint& source, const ConversionPlan& plan,
   if (plan.scheme == Scheme::kStatic) {
     fingerprint.add(dtype_name(options.calibration_dtype));
     for (const auto& sample : options.samples) {
-      fingerprint.add(std::uint64_t{sample.size()});
-      fingerprint.add(std::as_bytes(std::span(sample)));
+      fingerprint.add(std::uint64_t{sample.tokens.size()});
+      fingerprint.add(std::as_bytes(std::span(sample.tokens)));
+      for (const SampleImage& image : sample.images) {
+        fingerprint.add(static_cast<std::uint64_t>(image.position));
+        fingerprint.add(static_cast<std::uint64_t>(image.options.soft_tokens));
+        fingerprint.add(std::span(image.hash));
+      }
     }
   }
   return fingerprint.text();
@@ -69,13 +74,21 @@ bool is_weight_file(const std::string& name) {
   return name.ends_with(".index.json");
 }
 
-/// Tokenizer, templates, generation settings: every other file of the source.
+/// Chats beside the model may name pictures in folders, which do not come along: they stay behind.
+bool is_data_file(const std::string& name) {
+  return name.ends_with(".jsonl");
+}
+
+/// Tokenizer, templates, generation settings: every other file of the source but data sets.
 Status copy_companions(const fs::path& from, const fs::path& to) {
   std::error_code error;
   for (fs::directory_iterator at(from, error), end; !error && at != end; at.increment(error)) {
     const std::string name = at->path().filename().string();
     std::error_code kind;
-    if (!at->is_regular_file(kind) || name == "config.json" || is_weight_file(name)) continue;
+    if (!at->is_regular_file(kind) || name == "config.json" || is_weight_file(name) ||
+        is_data_file(name)) {
+      continue;
+    }
     GEM8_TRY(const MappedFile file, MappedFile::open(at->path()));
     GEM8_RETURN_IF_ERROR(write_file_atomically(to / name, file.bytes()));
   }
@@ -185,15 +198,20 @@ class Run {
     device_ = make_cpu_device();
     GEM8_TRY(ops_, make_cpu_ops(*device_, pool_, {.activation_dtype = options_.calibration_dtype}));
     std::int64_t longest = 1;
+    bool sees = false;
     for (const auto& sample : options_.samples) {
-      longest = std::max(longest, static_cast<std::int64_t>(sample.size()));
+      longest = std::max(longest, static_cast<std::int64_t>(sample.tokens.size()));
+      sees |= !sample.images.empty();
     }
     GEM8_TRY(model_,
              Model::load(source_, *ops_,
                          {.max_batch_tokens = std::max(longest, options_.max_sample_tokens),
                           .unrounded_embedding_scale = options_.calibration_dtype == DType::kF32}));
-    GEM8_TRY(calibrator_,
-             Calibrator::create(*model_, options_.samples, partial_, options_.memory_bytes));
+    if (sees) {
+      GEM8_TRY(tower_, VisionTower::load(source_, *ops_));
+    }
+    GEM8_TRY(calibrator_, Calibrator::create(*model_, tower_.get(), options_.samples, partial_,
+                                             options_.memory_bytes));
     report_.calibration_tokens = calibrator_->tokens();
     const auto finished = static_cast<std::int32_t>(state_.layers.size());
     if (finished > 0) {
@@ -284,6 +302,7 @@ class Run {
   std::unique_ptr<Device> device_;
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Model> model_;
+  std::unique_ptr<VisionTower> tower_;
   std::unique_ptr<Calibrator> calibrator_;
 };
 

@@ -23,8 +23,8 @@ class Device;
 struct QuantizeOptions {
   std::filesystem::path out;
   ConversionOptions conversion;
-  /// Token sequences, one forward pass each (static scheme).
-  std::vector<std::vector<TokenId>> samples;
+  /// One forward pass each (static scheme).
+  std::vector<TokenSample> samples;
   DType calibration_dtype = DType::kBF16;   ///< arithmetic of the calibration pass: kBF16 or kF32
   std::uint64_t memory_bytes = 8ull << 30;  ///< hidden states beyond it do not stay in memory
   std::int64_t max_sample_tokens = 2048;

@@ -27,7 +27,7 @@ struct Golden {
   std::shared_ptr<const Checkpoint> source;
   fs::path expected;
   Json calibration;
-  std::vector<std::vector<TokenId>> samples;
+  std::vector<TokenSample> samples;
 
   static std::optional<Golden> load(const std::string& name) {
     auto dir = golden_path("quant/" + name);
@@ -42,7 +42,7 @@ struct Golden {
     golden.calibration = *parse_json(*read_text_file(*calibration));
     const Json sequences = *parse_json(*read_text_file(*ids));
     for (const Json& sequence : sequences.as_array()) {
-      auto& sample = golden.samples.emplace_back();
+      auto& sample = golden.samples.emplace_back().tokens;
       for (const Json& id : sequence.as_array())
         sample.push_back(TokenId{static_cast<std::int32_t>(id.as_int())});
     }
@@ -58,7 +58,8 @@ std::optional<Golden> mixture() {
   Golden result{.name = "demo", .source = testing::open_checkpoint(demo)};
   if (result.source == nullptr) return std::nullopt;
   for (int s = 0; s < 6; ++s) {
-    auto& sample = result.samples.emplace_back(1, TokenId{2});
+    auto& sample = result.samples.emplace_back().tokens;
+    sample.push_back(TokenId{2});
     for (int i = 0; i < 20; ++i) sample.push_back(TokenId{200 + 97 * s + 31 * i});
   }
   return result;
@@ -163,8 +164,8 @@ TEST_P(FamilyConversion, KeepsWhatIsNotLinearAndVerifies) {
   Golden golden{.name = GetParam()};
   golden.source = testing::open_checkpoint(*dir);
   if (golden.source == nullptr) return;
-  golden.samples = {{TokenId{2}, TokenId{330}, TokenId{371}, TokenId{496}},
-                    {TokenId{2}, TokenId{404}}};
+  golden.samples = {{.tokens = {TokenId{2}, TokenId{330}, TokenId{371}, TokenId{496}}},
+                    {.tokens = {TokenId{2}, TokenId{404}}}};
   const testing::TemporaryFolder folder;
   const auto converted = convert(golden, folder.path() / "out");
   ASSERT_TRUE(converted) << converted.error().text();

@@ -1,39 +1,12 @@
 #include "quantize/samples.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "formats/model_config.h"
 
 namespace gem8 {
 
 namespace {
-
-/// The tokenizer and template of a checkpoint, read when first asked for.
-class Encoder {
- public:
-  explicit Encoder(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
-
-  TokenId bos() const { return TokenId{checkpoint_.config().text.bos_token_id}; }
-
-  Result<const Tokenizer*> tokenizer() {
-    if (!tokenizer_) {
-      GEM8_TRY(tokenizer_, Tokenizer::load(checkpoint_.dir()));
-    }
-    return &*tokenizer_;
-  }
-  Result<const ChatTemplate*> chat() {
-    if (!chat_) {
-      GEM8_TRY(chat_, ChatTemplate::load(checkpoint_.dir()));
-    }
-    return &*chat_;
-  }
-
- private:
-  const Checkpoint& checkpoint_;
-  std::optional<Tokenizer> tokenizer_;
-  std::optional<ChatTemplate> chat_;
-};
 
 void begin_with_one_bos(std::vector<TokenId>& ids, TokenId bos) {
   if (ids.empty() || ids.front() != bos) ids.insert(ids.begin(), bos);
@@ -62,58 +35,67 @@ bool ends_with_assistant(const Json& messages) {
   return role != nullptr && role->is_string() && role->as_string() == "assistant";
 }
 
-bool shows_images(const Json& line) {
-  const Json* const images = line.find("images");
-  if (images != nullptr && images->is_array() && !images->as_array().empty()) return true;
-  const Json* const messages = line.find("messages");
-  return messages != nullptr && !image_parts(*messages).empty();
-}
-
-Result<std::vector<TokenId>> encode_line(const Json& line, Encoder& encoder, int vocab) {
+Result<TokenSample> encode_line(const Json& line, SampleEncoder& encoder, int vocab) {
   if (const Json* const tokens = line.find("tokens"); tokens != nullptr) {
-    return token_list(*tokens, vocab);
+    GEM8_TRY(auto ids, token_list(*tokens, vocab));
+    return TokenSample{.tokens = std::move(ids)};
   }
   if (const Json* const text = line.find("text"); text != nullptr) {
     if (!text->is_string()) {
       return fail(Code::kInvalidArgument, "'text': found {}, wanted a string", text->kind_name());
     }
-    GEM8_TRY(const Tokenizer* const tokenizer, encoder.tokenizer());
-    std::vector<TokenId> ids = tokenizer->encode(text->as_string());
-    begin_with_one_bos(ids, encoder.bos());
-    return ids;
+    return encoder.text(text->as_string());
   }
   const Json* const messages = line.find("messages");
   if (messages == nullptr) {
     return fail(Code::kInvalidArgument, "found none of 'messages', 'text' and 'tokens'");
   }
-  GEM8_TRY(const ChatTemplate* const chat, encoder.chat());
-  GEM8_TRY(const Tokenizer* const tokenizer, encoder.tokenizer());
-  return encode_chat(line, *chat, *tokenizer, encoder.bos(), !ends_with_assistant(*messages));
+  return encoder.chat(line, !ends_with_assistant(*messages));
 }
 
 }  // namespace
 
-Result<std::vector<TokenId>> encode_chat(const Json& line, const ChatTemplate& chat,
-                                         const Tokenizer& tokenizer, TokenId bos,
-                                         bool generation_prompt) {
+Result<const Tokenizer*> SampleEncoder::tokenizer() {
+  if (!tokenizer_) {
+    GEM8_TRY(tokenizer_, Tokenizer::load(checkpoint_.dir()));
+  }
+  return &*tokenizer_;
+}
+
+Result<TokenSample> SampleEncoder::text(std::string_view text) {
+  GEM8_TRY(const Tokenizer* const tokenizer, this->tokenizer());
+  TokenSample sample{.tokens = tokenizer->encode(text)};
+  begin_with_one_bos(sample.tokens, TokenId{checkpoint_.config().text.bos_token_id});
+  return sample;
+}
+
+Result<TokenSample> SampleEncoder::chat(const Json& line, bool generation_prompt) {
+  if (!chat_) {
+    GEM8_TRY(chat_, ChatTemplate::load(checkpoint_.dir()));
+  }
   Json request = Json::object({{"add_generation_prompt", generation_prompt}});
   for (const std::string_view key : {"messages", "tools", "chat_template_kwargs"}) {
     if (const Json* const value = line.find(key); value != nullptr && !value->is_null()) {
       request.set(key, *value);
     }
   }
-  GEM8_TRY(const std::string text, render_chat(chat, request));
-  std::vector<TokenId> ids = tokenizer.encode(text);
-  begin_with_one_bos(ids, bos);
-  return ids;
+  GEM8_TRY(const std::string rendered, render_chat(*chat_, request));
+  GEM8_TRY(TokenSample sample, text(rendered));
+  if (!shows_images(line)) return sample;
+  if (!images_) {
+    GEM8_TRY(images_, SampleImageReader::create(checkpoint_, folder_));
+  }
+  GEM8_TRY(sample.images, images_->read(line));
+  GEM8_RETURN_IF_ERROR(images_->place(sample.images, sample.tokens));
+  return sample;
 }
 
 Result<Samples> read_samples(std::string_view jsonl, std::string_view name,
-                             const Checkpoint& checkpoint, const SampleLimits& limits) {
-  Samples samples;
-  Encoder encoder(checkpoint);
+                             const Checkpoint& checkpoint, const SampleOptions& options) {
+  Samples result;
+  SampleEncoder encoder(checkpoint, options.folder);
   std::size_t number = 0;
-  while (!jsonl.empty() && samples.tokens.size() < limits.max_samples) {
+  while (!jsonl.empty() && result.samples.size() < options.max_samples) {
     const std::size_t end = std::min(jsonl.find('\n'), jsonl.size());
     const std::string_view text = jsonl.substr(0, end);
     jsonl.remove_prefix(std::min(end + 1, jsonl.size()));
@@ -130,23 +112,22 @@ Result<Samples> read_samples(std::string_view jsonl, std::string_view name,
       return fail(Code::kInvalidArgument, "{}: found {}, wanted an object", where,
                   line->kind_name());
     }
-    if (shows_images(*line)) {
-      samples.images += 1;
-      continue;
+    auto sample = encode_line(*line, encoder, checkpoint.config().text.vocab);
+    if (!sample) return fail_in(where, std::move(sample).error());
+    if (sample->tokens.size() > options.max_tokens) {
+      cut_sample(*sample, options.max_tokens);
+      result.cut += 1;
     }
-    auto ids = encode_line(*line, encoder, checkpoint.config().text.vocab);
-    if (!ids) return fail_in(where, std::move(ids).error());
-    if (ids->empty()) return fail(Code::kInvalidArgument, "{}: a sample without tokens", where);
-    if (ids->size() > limits.max_tokens) {
-      ids->resize(limits.max_tokens);
-      samples.cut += 1;
+    if (sample->tokens.empty()) {
+      return fail(Code::kInvalidArgument, "{}: a sample without tokens", where);
     }
-    samples.tokens.push_back(std::move(*ids));
+    result.with_images += !sample->images.empty();
+    result.samples.push_back(std::move(*sample));
   }
-  if (samples.tokens.empty()) {
+  if (result.samples.empty()) {
     return fail(Code::kInvalidArgument, "{}: no sample to calibrate with", name);
   }
-  return samples;
+  return result;
 }
 
 }  // namespace gem8

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 
 #include "formats/model_config.h"
 #include "text/output/output_parser.h"
@@ -19,7 +20,6 @@ std::string_view trimmed(std::string_view text) {
 }
 
 bool equal_values(const Json& a, const Json& b) {
-  if (a.is_number() && b.is_number()) return a.as_double() == b.as_double();
   if (a.is_array() && b.is_array())
     return std::ranges::equal(a.as_array(), b.as_array(), equal_values);
   if (a.is_object() && b.is_object()) {
@@ -62,7 +62,7 @@ struct Answer {
 
 Answer parse_answer(const Sample& sample, std::span<const TokenId> written,
                     const Tokenizer& tokenizer) {
-  OutputParser parser(tokenizer, {.prompt_tail = sample.prompt, .tools = sample.tools});
+  OutputParser parser(tokenizer, {.prompt_tail = sample.prompt.tokens, .tools = sample.tools});
   Answer answer;
   std::vector<std::string> arguments;
   const auto take = [&](const OutputDelta& delta) {
@@ -82,6 +82,34 @@ Answer parse_answer(const Sample& sample, std::span<const TokenId> written,
   return answer;
 }
 
+/// How many of the words are in the text, each as often as it is there.
+std::size_t count_attributes(std::span<const std::string> attributes, std::string_view text) {
+  std::map<std::string, int, std::less<>> left;
+  for (const std::string& attribute : attributes) left[attribute] += 1;
+  std::size_t found = 0;
+  const auto is_letter = [](char c) { return 'a' <= c && c <= 'z'; };
+  const auto is_digit = [](char c) { return '0' <= c && c <= '9'; };
+  std::string lower(text);
+  for (char& c : lower) c = 'A' <= c && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  for (std::size_t at = 0; at < lower.size();) {
+    std::size_t end = at;
+    while (end < lower.size() && is_letter(lower[end])) ++end;
+    if (end == at) {
+      while (end < lower.size() && is_digit(lower[end])) ++end;
+    }
+    std::string_view word = std::string_view(lower).substr(at, end - at);
+    at = std::max(end, at + 1);
+    if (word.empty()) continue;
+    const std::string_view singular = word.substr(0, word.find_last_not_of('s') + 1);
+    if (left.contains(singular)) word = singular;
+    if (const auto wanted = left.find(word); wanted != left.end() && wanted->second > 0) {
+      wanted->second -= 1;
+      found += 1;
+    }
+  }
+  return found;
+}
+
 std::size_t best_token(std::span<float> logits, std::span<const TokenId> suppress) {
   for (const TokenId id : suppress) {
     const auto at = static_cast<std::size_t>(id);
@@ -93,9 +121,9 @@ std::size_t best_token(std::span<float> logits, std::span<const TokenId> suppres
 /// One batch of prompts from beginning to end.
 class GreedyBatch {
  public:
-  GreedyBatch(Model& model, std::span<const std::span<const TokenId>> prompts,
+  GreedyBatch(SeeingModel model, std::span<const TokenSample* const> prompts,
               const GreedyOptions& options)
-      : model_(model), options_(options), prompts_(prompts) {}
+      : model_(*model.model), tower_(model.tower), options_(options), prompts_(prompts) {}
 
   Result<std::vector<std::vector<TokenId>>> run() {
     GEM8_RETURN_IF_ERROR(allocate());
@@ -122,8 +150,8 @@ class GreedyBatch {
     const TextConfig& text = model_.config().text;
     const KvCacheCost cost = kv_cache_cost(text, model_.ops().activation_dtype());
     KvCacheOptions pages;
-    for (const auto prompt : prompts_) {
-      const std::int64_t n = static_cast<std::int64_t>(prompt.size()) + options_.max_new_tokens;
+    for (const TokenSample* const prompt : prompts_) {
+      const std::int64_t n = std::ssize(prompt->tokens) + options_.max_new_tokens;
       pages.sliding_pages += cost.sliding_pages(n, model_.max_batch_tokens());
       pages.full_pages += cost.full_pages(n);
     }
@@ -138,14 +166,24 @@ class GreedyBatch {
   }
 
   Status prefill(std::size_t p) {
-    const auto limit = static_cast<std::size_t>(model_.max_batch_tokens());
-    for (std::size_t first = 0; first < prompts_[p].size(); first += limit) {
-      const auto piece = prompts_[p].subspan(first, std::min(limit, prompts_[p].size() - first));
-      const bool last = first + piece.size() == prompts_[p].size();
-      const SequenceChunk chunk{.seq = seqs_[p],
-                                .tokens = piece,
-                                .first_position = static_cast<std::int64_t>(first),
-                                .logits = last ? Logits::kLast : Logits::kNone};
+    const TokenSample& prompt = *prompts_[p];
+    for (const SamplePiece& piece :
+         pieces_of(prompt, static_cast<std::size_t>(model_.max_batch_tokens()))) {
+      const bool last = piece.first + piece.count == prompt.tokens.size();
+      SequenceChunk chunk{.seq = seqs_[p],
+                          .tokens = std::span(prompt.tokens).subspan(piece.first, piece.count),
+                          .first_position = static_cast<std::int64_t>(piece.first),
+                          .logits = last ? Logits::kLast : Logits::kNone};
+      SoftTokenMatrix encoded;
+      SoftTokens soft;
+      if (piece.image != nullptr) {
+        if (tower_ == nullptr) {
+          return fail(Code::kInvalidArgument, "a sample shows a picture, the model sees none");
+        }
+        GEM8_TRY(encoded, encode_image(*tower_, *piece.image));
+        soft.rows = encoded.rows;
+        chunk.soft = std::span(&soft, 1);
+      }
       const std::size_t who[] = {p};
       GEM8_RETURN_IF_ERROR(
           step(std::span(&chunk, 1), last ? std::span(who) : std::span<const std::size_t>()));
@@ -173,8 +211,9 @@ class GreedyBatch {
   }
 
   Model& model_;
+  VisionTower* tower_;
   const GreedyOptions& options_;
-  std::span<const std::span<const TokenId>> prompts_;
+  std::span<const TokenSample* const> prompts_;
   std::unique_ptr<KvCache> cache_;
   Buffer logits_;
   std::vector<float> host_;
@@ -186,7 +225,7 @@ class GreedyBatch {
 }  // namespace
 
 Result<std::vector<std::vector<TokenId>>> generate_greedily(
-    Model& model, std::span<const std::span<const TokenId>> prompts, const GreedyOptions& options) {
+    SeeingModel model, std::span<const TokenSample* const> prompts, const GreedyOptions& options) {
   std::vector<std::vector<TokenId>> all;
   for (std::size_t first = 0; first < prompts.size(); first += kTogether) {
     const auto group = prompts.subspan(first, std::min(kTogether, prompts.size() - first));
@@ -196,17 +235,26 @@ Result<std::vector<std::vector<TokenId>>> generate_greedily(
   return all;
 }
 
-bool is_right(const Sample& sample, std::span<const TokenId> written, const Tokenizer& tokenizer) {
-  if (!sample.answer) return false;
+Score score(const Sample& sample, std::span<const TokenId> written, const Tokenizer& tokenizer) {
+  if (!sample.answer) return {};
   const Answer answer = parse_answer(sample, written, tokenizer);
   if (sample.answer->is_string()) {
-    return answer.calls.empty() && trimmed(answer.content) == trimmed(sample.answer->as_string());
+    const bool right =
+        answer.calls.empty() && trimmed(answer.content) == trimmed(sample.answer->as_string());
+    if (sample.attributes.empty()) return {.right = right, .right_parts = right, .parts = 1};
+    return {.right = right,
+            .right_parts = count_attributes(sample.attributes, answer.content),
+            .parts = sample.attributes.size()};
   }
   const Json::Array& wanted = sample.answer->as_array();
-  return std::ranges::equal(answer.calls, wanted, [](const Call& call, const Json& reference) {
-    const Call want = reference_call(reference);
-    return call.name == want.name && equal_values(call.arguments, want.arguments);
-  });
+  Score score{.parts = wanted.size()};
+  for (std::size_t i = 0; i < std::min(wanted.size(), answer.calls.size()); ++i) {
+    const Call want = reference_call(wanted[i]);
+    score.right_parts += answer.calls[i].name == want.name &&
+                         equal_values(answer.calls[i].arguments, want.arguments);
+  }
+  score.right = score.right_parts == wanted.size() && answer.calls.size() == wanted.size();
+  return score;
 }
 
 }  // namespace gem8::eval

@@ -8,6 +8,7 @@
 #include "foundation/token_id.h"
 #include "model/model.h"
 #include "quantize/eval/eval_data.h"
+#include "quantize/token_sample.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace gem8::eval {
@@ -19,13 +20,23 @@ struct GreedyOptions {
 };
 
 /// The likeliest token after each prompt, again and again, several prompts at a time; what comes
-/// before the stop token. Errors: those of Model::forward(), kExhausted (memory).
+/// before the stop token. Errors: those of Model::forward() and encode_image(), kExhausted
+/// (memory).
 Result<std::vector<std::vector<TokenId>>> generate_greedily(
-    Model& model, std::span<const std::span<const TokenId>> prompts, const GreedyOptions& options);
+    SeeingModel model, std::span<const TokenSample* const> prompts, const GreedyOptions& options);
 
-/// Whether what a model wrote is the reference answer: the same text but for white space around it,
-/// or the same calls in the same order with equal arguments (numbers by value, members in any
-/// order).
-bool is_right(const Sample& sample, std::span<const TokenId> written, const Tokenizer& tokenizer);
+/// What an answer is worth.
+struct Score {
+  bool right = false;
+  std::size_t right_parts = 0;
+  std::size_t parts = 0;
+};
+
+/// Compares what a model wrote with the reference answer. Right is the same text but for white
+/// space around it, or the same calls in the same order with equal arguments: values of equal type,
+/// members in any order. Parts are the single calls, in their places; else the attributes where the
+/// sample has them, each as often as the text has the word (without regard to case or a plural s);
+/// else the text as a whole.
+Score score(const Sample& sample, std::span<const TokenId> written, const Tokenizer& tokenizer);
 
 }  // namespace gem8::eval

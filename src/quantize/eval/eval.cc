@@ -57,6 +57,22 @@ Json totals_json(Totals& totals, bool has_source) {
        {"layers", std::move(layers)}});
 }
 
+Json ability_json(const Ability& ability) {
+  const auto of = [](std::size_t part, std::size_t whole) {
+    return share(static_cast<std::int64_t>(part), static_cast<std::int64_t>(whole));
+  };
+  const auto& source = ability.source;
+  return Json::object(
+      {{"source", source ? of(source->right, ability.samples) : Json()},
+       {"model", of(ability.model.right, ability.samples)},
+       {"samples", ability.samples},
+       {"parts", Json::object({{"source", source ? of(source->right_parts, ability.parts) : Json()},
+                               {"model", of(ability.model.right_parts, ability.parts)},
+                               {"parts", ability.parts}})},
+       {"gained", source ? Json(ability.gained) : Json()},
+       {"lost", source ? Json(ability.lost) : Json()}});
+}
+
 std::string number(const Json* value, int digits) {
   return value != nullptr && value->is_number() ? fmt::format("{:.{}f}", value->as_double(), digits)
                                                 : "-";
@@ -74,55 +90,79 @@ std::string line_of(std::string_view name, const Json& totals) {
                      number(totals.find("top5"), 4), number(totals.find("router_changed"), 4));
 }
 
-Result<std::vector<std::vector<TokenId>>> answers_of(Model& model,
-                                                     const std::vector<const Sample*>& asked,
-                                                     const Options& options) {
-  std::vector<std::span<const TokenId>> prompts;
-  for (const Sample* const sample : asked) prompts.emplace_back(sample->prompt);
-  return generate_greedily(model, prompts, options.greedy);
+/// The samples with an answer, by ability.
+std::map<std::string, std::vector<const Sample*>> questions_of(const Data& data) {
+  std::map<std::string, std::vector<const Sample*>> asked;
+  for (const Sample& sample : data.samples) {
+    if (sample.answer) {
+      asked[sample.ability.empty() ? "answers" : sample.ability].push_back(&sample);
+    }
+  }
+  return asked;
+}
+
+Result<std::vector<Score>> scores_of(SeeingModel model, const std::vector<const Sample*>& asked,
+                                     const Tokenizer& tokenizer, const Options& options) {
+  std::vector<const TokenSample*> prompts;
+  for (const Sample* const sample : asked) prompts.push_back(&sample->prompt);
+  GEM8_TRY(const auto written, generate_greedily(model, prompts, options.greedy));
+  std::vector<Score> scores;
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    scores.push_back(score(*asked[i], written[i], tokenizer));
+  }
+  return scores;
+}
+
+Answers sum_of(const std::vector<Score>& scores) {
+  Answers sum;
+  for (const Score& score : scores) {
+    sum.right += score.right;
+    sum.right_parts += score.right_parts;
+  }
+  return sum;
 }
 
 }  // namespace
 
-Result<Report> evaluate(Model* source, Model& model, const Data& data, const Tokenizer& tokenizer,
-                        const Options& options, ThreadPool& pool) {
+Result<Report> evaluate(SeeingModel source, SeeingModel model, const Data& data,
+                        const Tokenizer& tokenizer, const Options& options, ThreadPool& pool) {
   if (data.samples.empty()) {
-    return fail(Code::kInvalidArgument,
-                "no sample to evaluate ({} with images and {} too long were left out)",
-                data.skipped_images, data.skipped_long);
+    return fail(Code::kInvalidArgument, "no sample to evaluate ({} too long were left out)",
+                data.skipped_long);
   }
-  Report report{.has_source = source != nullptr,
-                .skipped_images = data.skipped_images,
-                .skipped_long = data.skipped_long};
+  Report report{.has_source = source.model != nullptr, .skipped_long = data.skipped_long};
   std::size_t longest = 1;
-  for (const Sample& sample : data.samples) longest = std::max(longest, sample.tokens.size());
-  GEM8_TRY(ForcedRun run,
-           ForcedRun::create(source, model, static_cast<std::int64_t>(longest), pool));
-  std::map<std::string, std::vector<const Sample*>> asked;
+  std::int64_t largest_image = 0;
+  for (const Sample& sample : data.samples) {
+    longest = std::max(longest, sample.whole.tokens.size());
+    for (const SampleImage& image : sample.whole.images) {
+      largest_image = std::max(largest_image, image.n_tokens);
+    }
+  }
+  GEM8_TRY(ForcedRun run, ForcedRun::create(source, model, static_cast<std::int64_t>(longest),
+                                            largest_image, pool));
   for (std::size_t i = 0; i < data.samples.size(); ++i) {
     const Sample& sample = data.samples[i];
     if (options.progress) options.progress("comparing", i, data.samples.size());
-    GEM8_TRY(const Totals totals, run.run(sample.tokens));
+    GEM8_TRY(const Totals totals, run.run(sample.whole));
     report.all.add(totals);
     report.by_kind[sample.kind].add(totals);
-    if (sample.answer)
-      asked[sample.ability.empty() ? "answers" : sample.ability].push_back(&sample);
   }
+  const auto questions = questions_of(data);
   std::size_t done = 0;
-  for (const auto& [name, samples] : asked) {
-    if (options.progress) options.progress("answering", done++, asked.size());
+  for (const auto& [name, asked] : questions) {
+    if (options.progress) options.progress("answering", done++, questions.size());
     Ability& ability = report.abilities[name];
-    ability.samples = samples.size();
-    const auto count_right = [&](Model& which) -> Result<std::size_t> {
-      GEM8_TRY(const auto written, answers_of(which, samples, options));
-      std::size_t right = 0;
-      for (std::size_t i = 0; i < samples.size(); ++i)
-        right += is_right(*samples[i], written[i], tokenizer);
-      return right;
-    };
-    GEM8_TRY(ability.model_right, count_right(model));
-    if (source != nullptr) {
-      GEM8_TRY(ability.source_right, count_right(*source));
+    GEM8_TRY(const auto ours, scores_of(model, asked, tokenizer, options));
+    ability.samples = asked.size();
+    for (const Score& score : ours) ability.parts += score.parts;
+    ability.model = sum_of(ours);
+    if (source.model == nullptr) continue;
+    GEM8_TRY(const auto theirs, scores_of(source, asked, tokenizer, options));
+    ability.source = sum_of(theirs);
+    for (std::size_t i = 0; i < asked.size(); ++i) {
+      ability.gained += ours[i].right && !theirs[i].right;
+      ability.lost += !ours[i].right && theirs[i].right;
     }
   }
   return report;
@@ -135,20 +175,10 @@ Json to_json(Report& report) {
     kinds.set(kind_name(kind), totals_json(report.by_kind[kind], report.has_source));
   }
   Json abilities = Json::object();
-  for (const auto& [name, ability] : report.abilities) {
-    const auto whole = static_cast<std::int64_t>(ability.samples);
-    abilities.set(
-        name, Json::object(
-                  {{"source", ability.source_right
-                                  ? share(static_cast<std::int64_t>(*ability.source_right), whole)
-                                  : Json()},
-                   {"model", share(static_cast<std::int64_t>(ability.model_right), whole)},
-                   {"samples", ability.samples}}));
-  }
+  for (const auto& [name, ability] : report.abilities) abilities.set(name, ability_json(ability));
   result.set("by_kind", std::move(kinds));
   result.set("abilities", std::move(abilities));
-  result.set("skipped",
-             Json::object({{"images", report.skipped_images}, {"too_long", report.skipped_long}}));
+  result.set("skipped", Json::object({{"too_long", report.skipped_long}}));
   return result;
 }
 
@@ -167,14 +197,20 @@ std::string to_text(Report& report) {
                         number(layer.find("router_changed"), 4));
   }
   for (const JsonMember& ability : json.find("abilities")->as_object()) {
+    const Json& parts = *ability.value.find("parts");
     text +=
-        fmt::format("{:<12} right: source {}, model {} of {}\n", ability.key,
+        fmt::format("{:<12} right: source {}, model {} of {}", ability.key,
                     number(ability.value.find("source"), 3), number(ability.value.find("model"), 3),
                     ability.value.find("samples")->as_int());
-  }
-  if (report.skipped_images > 0) {
-    text += fmt::format("left out: {} samples with images (text and tools are compared)\n",
-                        report.skipped_images);
+    if (parts.find("parts")->as_int() != ability.value.find("samples")->as_int()) {
+      text += fmt::format("; parts: {}, {} of {}", number(parts.find("source"), 3),
+                          number(parts.find("model"), 3), parts.find("parts")->as_int());
+    }
+    if (report.has_source) {
+      text += fmt::format("; {} gained, {} lost", ability.value.find("gained")->as_int(),
+                          ability.value.find("lost")->as_int());
+    }
+    text += '\n';
   }
   if (report.skipped_long > 0)
     text += fmt::format("left out: {} samples that are too long\n", report.skipped_long);

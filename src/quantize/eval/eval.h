@@ -16,10 +16,19 @@
 
 namespace gem8::eval {
 
+/// Answers of one model to the questions of one ability.
+struct Answers {
+  std::size_t right = 0;
+  std::size_t right_parts = 0;
+};
+
 struct Ability {
   std::size_t samples = 0;
-  std::size_t model_right = 0;
-  std::optional<std::size_t> source_right;
+  std::size_t parts = 0;
+  Answers model;
+  std::optional<Answers> source;
+  std::size_t gained = 0;  ///< samples that the model answers right and the source does not
+  std::size_t lost = 0;    ///< the other way round
 };
 
 struct Report {
@@ -27,7 +36,6 @@ struct Report {
   Totals all;
   std::map<Kind, Totals> by_kind;
   std::map<std::string, Ability> abilities;
-  std::size_t skipped_images = 0;
   std::size_t skipped_long = 0;
 };
 
@@ -36,15 +44,15 @@ struct Options {
   std::function<void(std::string_view stage, std::size_t done, std::size_t total)> progress;
 };
 
-/// Forces `model`, and `source` where it is not null, along every sample and compares them; lets
-/// both answer where the data knows the answer. Errors: kInvalidArgument when the models differ in
-/// shape or the data is empty; those of Model::forward().
-Result<Report> evaluate(Model* source, Model& model, const Data& data, const Tokenizer& tokenizer,
-                        const Options& options, ThreadPool& pool);
+/// Forces `model`, and `source` where it has one, along every sample and compares them; lets both
+/// answer where the data knows the answer. Errors: kInvalidArgument when the models differ in shape
+/// or the data is empty; those of ForcedRun::run().
+Result<Report> evaluate(SeeingModel source, SeeingModel model, const Data& data,
+                        const Tokenizer& tokenizer, const Options& options, ThreadPool& pool);
 
 /// {"samples", "tokens", "perplexity": {"source", "model"}, "kl": {"mean", "median", "p99"},
 /// "top1", "top5", "router_changed", "layers": [...], "by_kind": {...}, "abilities": {...},
-/// "skipped": {...}}; null where there is no source, no expert or no sample.
+/// "skipped": {"too_long"}}; null where there is no source, no expert or no sample.
 Json to_json(Report& report);
 std::string to_text(Report& report);
 

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "quantize/samples.h"
-
 namespace gem8::eval {
 
 namespace {
@@ -30,13 +28,26 @@ bool has_items(const Json* value) {
   return value != nullptr && value->is_array() && !value->as_array().empty();
 }
 
-Result<Sample> read_sample(const Json& line, const ChatTemplate& chat, const Tokenizer& tokenizer,
-                           TokenId bos) {
+Status read_attributes(const Json& line, std::vector<std::string>& attributes) {
+  const Json* const list = line.find("attributes");
+  if (list == nullptr || list->is_null()) return {};
+  if (!list->is_array() ||
+      !std::ranges::all_of(list->as_array(), [](const Json& word) { return word.is_string(); })) {
+    return fail(Code::kInvalidArgument, "'attributes': found {}, wanted a list of words",
+                list->kind_name());
+  }
+  for (const Json& word : list->as_array()) attributes.push_back(word.as_string());
+  return {};
+}
+
+Result<Sample> read_sample(const Json& line, SampleEncoder& encoder) {
   Sample sample;
   if (const Json* const tools = line.find("tools"); has_items(tools)) {
     sample.kind = Kind::kTools;
     sample.tools = *tools;
   }
+  if (shows_images(line)) sample.kind = Kind::kImages;
+  GEM8_RETURN_IF_ERROR(read_attributes(line, sample.attributes));
   if (const Json* const ability = line.find("ability");
       ability != nullptr && ability->is_string()) {
     sample.ability = ability->as_string();
@@ -44,12 +55,12 @@ Result<Sample> read_sample(const Json& line, const ChatTemplate& chat, const Tok
   const Json* const answer = line.find("answer");
   Json whole = line;
   if (answer != nullptr && !answer->is_null()) {
-    GEM8_TRY(sample.prompt, encode_chat(line, chat, tokenizer, bos, true));
+    GEM8_TRY(sample.prompt, encoder.chat(line, true));
     GEM8_TRY(Json message, answer_message(*answer));
     whole.find("messages")->push_back(std::move(message));
     sample.answer = *answer;
   }
-  GEM8_TRY(sample.tokens, encode_chat(whole, chat, tokenizer, bos, false));
+  GEM8_TRY(sample.whole, encoder.chat(whole, false));
   return sample;
 }
 
@@ -67,8 +78,8 @@ std::string_view kind_name(Kind kind) {
   return "text";
 }
 
-Result<Data> read_data(std::string_view jsonl, std::string_view name, const ChatTemplate& chat,
-                       const Tokenizer& tokenizer, TokenId bos, std::size_t max_tokens) {
+Result<Data> read_data(std::string_view jsonl, std::string_view name, SampleEncoder& encoder,
+                       std::size_t max_tokens) {
   Data data;
   std::size_t number = 0;
   while (!jsonl.empty()) {
@@ -88,17 +99,13 @@ Result<Data> read_data(std::string_view jsonl, std::string_view name, const Chat
     if (!has_items(messages)) {
       return fail(Code::kInvalidArgument, "{}: 'messages' is missing, empty or no list", where);
     }
-    if (has_items(line->find("images")) || !image_parts(*messages).empty()) {
-      data.skipped_images += 1;
-      continue;
-    }
-    auto sample = read_sample(*line, chat, tokenizer, bos);
+    auto sample = read_sample(*line, encoder);
     if (!sample) return refuse(std::move(sample).error());
-    if (sample->tokens.size() > max_tokens) {
+    if (sample->whole.tokens.size() > max_tokens) {
       data.skipped_long += 1;
       continue;
     }
-    if (sample->tokens.size() > 1) data.samples.push_back(std::move(*sample));
+    if (sample->whole.tokens.size() > 1) data.samples.push_back(std::move(*sample));
   }
   return data;
 }

@@ -75,11 +75,11 @@ TEST_F(WithModel, AModelAgreesWithItself) {
   const auto same = load("models/tiny-31b");
   if (model == nullptr || same == nullptr)
     GTEST_SKIP() << "tiny-31b is not among the fixtures here";
-  auto run = ForcedRun::create(same.get(), *model, 100, pool_);
+  auto run = ForcedRun::create({same.get()}, {model.get()}, 100, 0, pool_);
   ASSERT_TRUE(run) << run.error().text();
-  std::vector<TokenId> tokens;
-  for (int i = 0; i < 100; ++i) tokens.push_back(TokenId{2 + 5 * i});
-  const auto totals = run->run(tokens);
+  TokenSample sample;
+  for (int i = 0; i < 100; ++i) sample.tokens.push_back(TokenId{2 + 5 * i});
+  const auto totals = run->run(sample);
   ASSERT_TRUE(totals) << totals.error().text();
   EXPECT_EQ(totals->tokens, 99);
   EXPECT_EQ(totals->same_top1, 99);
@@ -94,11 +94,11 @@ TEST_F(WithModel, QuantisedModelDiffersALittle) {
   const auto model = load("quant/tiny-26b-fp8");
   if (model == nullptr || source == nullptr)
     GTEST_SKIP() << "tiny-26b is not among the fixtures here";
-  auto run = ForcedRun::create(source.get(), *model, 70, pool_);
+  auto run = ForcedRun::create({source.get()}, {model.get()}, 70, 0, pool_);
   ASSERT_TRUE(run) << run.error().text();
-  std::vector<TokenId> tokens;
-  for (int i = 0; i < 70; ++i) tokens.push_back(TokenId{2 + 7 * i});
-  const auto totals = run->run(tokens);
+  TokenSample sample;
+  for (int i = 0; i < 70; ++i) sample.tokens.push_back(TokenId{2 + 7 * i});
+  const auto totals = run->run(sample);
   ASSERT_TRUE(totals) << totals.error().text();
   for (const LayerSums& layer : totals->layers) {
     const double relative = std::sqrt(layer.error_square / layer.source_square);
@@ -112,7 +112,7 @@ TEST_F(WithModel, ModelsOfDifferentShapesAreRefused) {
   const auto a = load("models/tiny-31b");
   const auto b = load("models/tiny-12b");
   if (a == nullptr || b == nullptr) GTEST_SKIP() << "the models are not among the fixtures here";
-  const auto run = ForcedRun::create(a.get(), *b, 10, pool_);
+  const auto run = ForcedRun::create({a.get()}, {b.get()}, 10, 0, pool_);
   ASSERT_FALSE(run);
   EXPECT_EQ(run.error().code, Code::kInvalidArgument);
 }
@@ -120,18 +120,20 @@ TEST_F(WithModel, ModelsOfDifferentShapesAreRefused) {
 TEST_F(WithModel, GreedyAnswersDoNotDependOnTheBatch) {
   const auto model = load("models/tiny-31b");
   if (model == nullptr) GTEST_SKIP() << "tiny-31b is not among the fixtures here";
-  std::vector<std::vector<TokenId>> prompts;
+  std::vector<TokenSample> prompts(20);
   for (int p = 0; p < 20; ++p) {
-    auto& prompt = prompts.emplace_back(1, TokenId{2});
+    auto& prompt = prompts[static_cast<std::size_t>(p)].tokens;
+    prompt.push_back(TokenId{2});
     for (int i = 0; i <= p; ++i) prompt.push_back(TokenId{10 + 3 * p + i});
   }
   const GreedyOptions options{.max_new_tokens = 6};
-  std::vector<std::span<const TokenId>> together(prompts.begin(), prompts.end());
-  const auto all = generate_greedily(*model, together, options);
+  std::vector<const TokenSample*> together;
+  for (const TokenSample& prompt : prompts) together.push_back(&prompt);
+  const auto all = generate_greedily({model.get()}, together, options);
   ASSERT_TRUE(all) << all.error().text();
   for (std::size_t p = 0; p < prompts.size(); ++p) {
-    const std::span<const TokenId> alone[] = {prompts[p]};
-    const auto one = generate_greedily(*model, alone, options);
+    const TokenSample* const alone[] = {&prompts[p]};
+    const auto one = generate_greedily({model.get()}, alone, options);
     ASSERT_TRUE(one);
     EXPECT_EQ((*one)[0], (*all)[p]) << p;
     EXPECT_EQ((*one)[0].size(), 6u);
@@ -147,7 +149,14 @@ class Answers : public ::testing::Test {
   }
   bool right(Json answer, std::string_view written) {
     Sample sample{.answer = std::move(answer)};
-    return is_right(sample, tokenizer_->encode(written), *tokenizer_);
+    return score(sample, tokenizer_->encode(written), *tokenizer_).right;
+  }
+  std::size_t attributes(std::vector<std::string> words, std::string_view written) {
+    const Sample sample{.answer = "The reference.", .attributes = std::move(words)};
+    const Score got = score(sample, tokenizer_->encode(written), *tokenizer_);
+    EXPECT_FALSE(got.right);
+    EXPECT_EQ(got.parts, sample.attributes.size());
+    return got.right_parts;
   }
   std::optional<Tokenizer> tokenizer_;
 };
@@ -167,6 +176,33 @@ TEST_F(Answers, CallsAreComparedAsCalls) {
   EXPECT_FALSE(right(wanted(), "<|tool_call>call:sub{a:1,b:2}<tool_call|>"));
   EXPECT_FALSE(right(wanted(), "add(1, 2)"));
   EXPECT_FALSE(right("add(1, 2)", "<|tool_call>call:add{a:1,b:2}<tool_call|>"));
+  EXPECT_FALSE(right(wanted(), "<|tool_call>call:add{a:1,b:2.0}<tool_call|>"));  // another type
+  EXPECT_FALSE(right(wanted(),
+                     "<|tool_call>call:add{a:1,b:2}<tool_call|>"
+                     "<|tool_call>call:add{a:1,b:2}<tool_call|>"));
+}
+
+TEST_F(Answers, EveryCallIsAPart) {
+  const Sample sample{.answer = *parse_json(
+                          R"([{"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {}},
+                              {"name": "h", "arguments": {"b": "x"}}])")};
+  const Score got = score(sample,
+                          tokenizer_->encode("<|tool_call>call:f{a:1}<tool_call|>"
+                                             "<|tool_call>call:g{a:1}<tool_call|>"),
+                          *tokenizer_);
+  EXPECT_FALSE(got.right);
+  EXPECT_EQ(got.right_parts, 1u);
+  EXPECT_EQ(got.parts, 3u);
+}
+
+TEST_F(Answers, AttributesCountWordByWord) {
+  EXPECT_EQ(attributes({"pink", "star"}, "It is a Pink star."), 2u);
+  EXPECT_EQ(attributes({"pink", "star"}, "Two pink stars, both pink"), 2u);
+  EXPECT_EQ(attributes({"red", "red"}, "red"), 1u);
+  EXPECT_EQ(attributes({"cross"}, "one cross"), 1u);
+  EXPECT_EQ(attributes({"yes", "3"}, "yes,3"), 2u);
+  EXPECT_EQ(attributes({"3"}, "33 starred"), 0u);
+  EXPECT_EQ(attributes({"red"}, ""), 0u);
 }
 
 }  // namespace

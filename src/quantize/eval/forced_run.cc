@@ -57,12 +57,15 @@ class ForcedRun::Recorder : public Observer {
   Side& side_;
 };
 
-Result<ForcedRun::Side> ForcedRun::make_side(Model& model, std::int64_t longest) {
-  Side side{.model = &model};
+Result<ForcedRun::Side> ForcedRun::make_side(SeeingModel seeing, std::int64_t longest,
+                                             std::int64_t largest_image) {
+  Model& model = *seeing.model;
+  Side side{.model = &model, .tower = seeing.tower};
+  const std::int64_t largest_step = std::max(kChunk, largest_image);
   const TextConfig& text = model.config().text;
   const KvCacheCost cost = kv_cache_cost(text, model.ops().activation_dtype());
   GEM8_TRY(side.cache, KvCache::create(text, model.ops(),
-                                       {.sliding_pages = cost.sliding_pages(longest, kChunk),
+                                       {.sliding_pages = cost.sliding_pages(longest, largest_step),
                                         .full_pages = cost.full_pages(longest)}));
   const auto n_logits = static_cast<std::size_t>(kChunk * model.vocab());
   GEM8_TRY(side.logits, model.ops().device().allocate(n_logits * sizeof(float)));
@@ -72,39 +75,74 @@ Result<ForcedRun::Side> ForcedRun::make_side(Model& model, std::int64_t longest)
   return side;
 }
 
-Result<ForcedRun> ForcedRun::create(Model* source, Model& model, std::int64_t longest,
-                                    ThreadPool& pool) {
+Result<ForcedRun> ForcedRun::create(SeeingModel source, SeeingModel model, std::int64_t longest,
+                                    std::int64_t largest_image, ThreadPool& pool) {
   ForcedRun run;
   run.pool_ = &pool;
-  GEM8_TRY(Side side, make_side(model, longest));
+  GEM8_TRY(Side side, make_side(model, longest, largest_image));
   run.sides_.push_back(std::move(side));
-  if (source == nullptr) return run;
-  if (source->vocab() != model.vocab() || source->layers() != model.layers() ||
-      source->hidden() != model.hidden()) {
+  if (source.model == nullptr) return run;
+  const Model &a = *source.model, &b = *model.model;
+  if (a.vocab() != b.vocab() || a.layers() != b.layers() || a.hidden() != b.hidden()) {
     return fail(Code::kInvalidArgument,
                 "the models differ: vocabulary {} and {}, layers {} and {}, hidden size {} and {}",
-                source->vocab(), model.vocab(), source->layers(), model.layers(), source->hidden(),
-                model.hidden());
+                a.vocab(), b.vocab(), a.layers(), b.layers(), a.hidden(), b.hidden());
   }
-  GEM8_TRY(Side other, make_side(*source, longest));
+  GEM8_TRY(Side other, make_side(source, longest, largest_image));
   run.sides_.push_back(std::move(other));
   return run;
 }
 
-Status ForcedRun::step(Side& side, CacheSeq seq, std::span<const TokenId> tokens,
-                       std::int64_t position) {
-  const SequenceChunk chunk{
-      .seq = seq, .tokens = tokens, .first_position = position, .logits = Logits::kAll};
-  const auto rows = static_cast<std::int64_t>(tokens.size());
+Status ForcedRun::step(Side& side, CacheSeq seq, const TokenSample& sample,
+                       const SamplePiece& piece) {
+  SequenceChunk chunk{.seq = seq,
+                      .tokens = std::span(sample.tokens).subspan(piece.first, piece.count),
+                      .first_position = static_cast<std::int64_t>(piece.first),
+                      .logits = Logits::kAll};
+  SoftTokenMatrix encoded;
+  SoftTokens soft;
+  if (piece.image != nullptr) {
+    if (side.tower == nullptr) {
+      return fail(Code::kInvalidArgument, "a sample shows a picture, the model sees none");
+    }
+    GEM8_TRY(encoded, encode_image(*side.tower, *piece.image));
+    soft.rows = encoded.rows;
+    chunk.soft = std::span(&soft, 1);
+    chunk.logits = Logits::kLast;
+  }
+  const Batch batch{.chunks = std::span(&chunk, 1)};
+  const std::int64_t rows = batch.logit_rows();
   const std::int64_t vocab = side.model->vocab();
   const Mat logits{side.logits.address(), DType::kF32, rows, vocab, vocab};
   Recorder recorder(side);
-  GEM8_RETURN_IF_ERROR(
-      side.model->forward({.chunks = std::span(&chunk, 1)}, *side.cache, logits, &recorder));
+  GEM8_RETURN_IF_ERROR(side.model->forward(batch, *side.cache, logits, &recorder));
   side.model->ops().device().download(
       logits.data, std::as_writable_bytes(
                        std::span(side.host_logits).first(static_cast<std::size_t>(rows * vocab))));
   return {};
+}
+
+void ForcedRun::compare_rows(const TokenSample& sample, const SamplePiece& piece,
+                             Totals& totals) const {
+  const bool has_source = sides_.size() > 1;
+  const auto vocab = static_cast<std::size_t>(sides_[0].model->vocab());
+  // The token that the first row with logits predicts, and how many rows predict one.
+  const std::size_t end = piece.first + piece.count;
+  const std::size_t next = piece.image != nullptr ? end : piece.first + 1;
+  std::size_t n_rows = end + 1 - next;
+  const bool before_image = std::ranges::any_of(sample.images, [end](const SampleImage& image) {
+    return image.position == static_cast<std::int64_t>(end);
+  });
+  if (before_image || end == sample.tokens.size()) n_rows -= 1;
+  std::vector<Row> rows(n_rows);
+  pool_->parallel_for(rows.size(), [&](std::size_t r, std::size_t) {
+    const auto row_of = [&](const Side& side) {
+      return std::span(side.host_logits).subspan(r * vocab, vocab);
+    };
+    rows[r] = compare_row(has_source ? row_of(sides_[1]) : std::span<const float>(),
+                          row_of(sides_[0]), static_cast<std::size_t>(sample.tokens[next + r]));
+  });
+  for (const Row& row : rows) totals.add(row, has_source);
 }
 
 void ForcedRun::compare_layers(std::size_t layer, LayerSums& sums) const {
@@ -130,31 +168,19 @@ void ForcedRun::compare_layers(std::size_t layer, LayerSums& sums) const {
   }
 }
 
-Result<Totals> ForcedRun::run(std::span<const TokenId> tokens) {
+Result<Totals> ForcedRun::run(const TokenSample& sample) {
   Totals totals{.samples = 1};
   totals.layers.resize(static_cast<std::size_t>(sides_[0].model->layers()));
-  const bool has_source = sides_.size() > 1;
   std::vector<CacheSeq> seqs;
   for (Side& side : sides_) seqs.push_back(side.cache->open());
   Status status;
-  const auto vocab = static_cast<std::size_t>(sides_[0].model->vocab());
-  for (std::size_t first = 0; first < tokens.size() && status; first += kChunk) {
-    const auto chunk = tokens.subspan(first, std::min<std::size_t>(kChunk, tokens.size() - first));
+  for (const SamplePiece& piece : pieces_of(sample, static_cast<std::size_t>(kChunk))) {
     for (std::size_t s = 0; s < sides_.size() && status; ++s) {
-      status = step(sides_[s], seqs[s], chunk, static_cast<std::int64_t>(first));
+      status = step(sides_[s], seqs[s], sample, piece);
     }
     if (!status) break;
-    std::vector<Row> rows(std::min(chunk.size(), tokens.size() - 1 - first));
-    pool_->parallel_for(rows.size(), [&](std::size_t r, std::size_t) {
-      const auto row_of = [&](const Side& side) {
-        return std::span(side.host_logits).subspan(r * vocab, vocab);
-      };
-      const auto next = static_cast<std::size_t>(tokens[first + r + 1]);
-      rows[r] =
-          compare_row(has_source ? row_of(sides_[1]) : std::span<float>(), row_of(sides_[0]), next);
-    });
-    for (const Row& row : rows) totals.add(row, has_source);
-    if (has_source) {
+    compare_rows(sample, piece, totals);
+    if (sides_.size() > 1) {
       pool_->parallel_for(totals.layers.size(), [&](std::size_t layer, std::size_t) {
         compare_layers(layer, totals.layers[layer]);
       });

@@ -9,36 +9,42 @@
 #include "foundation/token_id.h"
 #include "model/model.h"
 #include "quantize/eval/divergence.h"
+#include "quantize/token_sample.h"
 
 namespace gem8::eval {
 
-/// Forces two models (or one) along given tokens and compares every position.
+/// Forces two models (or one) along given samples and compares every position that predicts a
+/// token. Positions before a picture's soft tokens predict none: no model learns to.
 class ForcedRun {
  public:
-  /// `source` may be null. The models must agree on vocabulary, layers and width. `longest`: tokens
-  /// of the longest sample. Errors: kExhausted (memory); kInvalidArgument when the models differ in
-  /// shape.
-  static Result<ForcedRun> create(Model* source, Model& model, std::int64_t longest,
-                                  ThreadPool& pool);
+  /// `source.model` may be null. The models must agree on vocabulary, layers and width. `longest`:
+  /// tokens of the longest sample; `largest_image`: soft tokens of the largest picture. Errors:
+  /// kExhausted (memory); kInvalidArgument when the models differ in shape.
+  static Result<ForcedRun> create(SeeingModel source, SeeingModel model, std::int64_t longest,
+                                  std::int64_t largest_image, ThreadPool& pool);
 
-  /// One sample's totals. Errors: those of Model::forward().
-  Result<Totals> run(std::span<const TokenId> tokens);
+  /// One sample's totals; each model sees its pictures with its own tower. Errors: those of
+  /// Model::forward() and encode_image(); kInvalidArgument for a picture where there is no tower.
+  Result<Totals> run(const TokenSample& sample);
 
  private:
   class Recorder;
   /// One model with its cache, its logits and what its layers said about the chunk in flight.
   struct Side {
     Model* model = nullptr;
+    VisionTower* tower = nullptr;
     std::unique_ptr<KvCache> cache;
     Buffer logits;
-    std::vector<float> host_logits;                  ///< [chunk, vocab]
+    std::vector<float> host_logits;                  ///< [rows with logits, vocab]
     std::vector<std::vector<float>> outputs;         ///< [layers] of [chunk, hidden]
     std::vector<std::vector<std::int32_t>> experts;  ///< [layers] of [chunk, top_k]
   };
 
-  static Result<Side> make_side(Model& model, std::int64_t longest);
-  static Status step(Side& side, CacheSeq seq, std::span<const TokenId> tokens,
-                     std::int64_t position);
+  static Result<Side> make_side(SeeingModel model, std::int64_t longest,
+                                std::int64_t largest_image);
+  static Status step(Side& side, CacheSeq seq, const TokenSample& sample, const SamplePiece& piece);
+  /// Adds what the rows of a piece that have logits say.
+  void compare_rows(const TokenSample& sample, const SamplePiece& piece, Totals& totals) const;
   void compare_layers(std::size_t layer, LayerSums& sums) const;
 
   std::vector<Side> sides_;  ///< the model, then the source
