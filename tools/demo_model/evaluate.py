@@ -22,12 +22,10 @@ import batches
 import config
 import export
 import generate
-import image_samples
+from attributes import attributes_of
 from encode import expand_images, prompt_text, token_ids
 from template import Template
 
-ATTRIBUTES = set(image_samples.COLOURS) | set(image_samples.SHAPES) | set(image_samples.PLACES) | set("12345") | {
-    "yes", "no", "first", "second", "both"}
 QUOTE = '<|"|>'
 
 
@@ -112,10 +110,6 @@ def content_of(text):
     return re.split(r"<turn\|>|<eos>|<\|tool_response>", text)[0].strip()
 
 
-def words_of(text):
-    return [w.rstrip("s") if w.rstrip("s") in ATTRIBUTES else w for w in re.findall(r"[a-z]+|\d+", text.lower())]
-
-
 def score(sample, text):
     """(right, right parts, parts) of one answer."""
     if sample.messages[-1].get("tool_calls"):
@@ -128,8 +122,8 @@ def score(sample, text):
         return wanted == got and all(same), sum(same), len(wanted)
     right = content_of(text) == sample.answer.strip()
     if sample.ability == "images":
-        wanted = collections.Counter(w for w in words_of(sample.answer) if w in ATTRIBUTES)
-        got = collections.Counter(w for w in words_of(content_of(text)) if w in ATTRIBUTES)
+        wanted = collections.Counter(attributes_of(sample.answer))
+        got = collections.Counter(attributes_of(content_of(text)))
         return right, sum((wanted & got).values()), sum(wanted.values())
     return right, int(right), 1
 
