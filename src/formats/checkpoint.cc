@@ -177,6 +177,14 @@ std::optional<std::string> Checkpoint::canonical_text_name(std::string_view stor
   return std::string(name);
 }
 
+void Checkpoint::release(std::span<const std::byte> bytes) const {
+  for (const SafetensorsFile& shard : shards_) shard.file().release(bytes);
+}
+
+void Checkpoint::release() const {
+  for (const SafetensorsFile& shard : shards_) shard.file().release(shard.file().bytes());
+}
+
 const TensorInfo* Checkpoint::find_multimodal(std::string_view canonical) const {
   return find(multimodal_prefix_ + std::string(canonical));
 }

@@ -62,6 +62,12 @@ class Checkpoint {
 
   std::uint64_t tensor_bytes() const { return tensor_bytes_; }  ///< sum over all tensors
 
+  /// Gives the memory that mapped bytes take back to the system (see MappedFile::release()): for
+  /// those who read a checkpoint larger than memory once. `bytes`: of a tensor, or a part of one.
+  void release(std::span<const std::byte> bytes) const;
+  /// The same for all tensors.
+  void release() const;
+
  private:
   Status collect_tensors();
   Status sort_tensors();

@@ -85,6 +85,7 @@ class SafetensorsFile {
   std::span<const TensorInfo> tensors() const { return tensors_; }  ///< by name
   const TensorInfo* find(std::string_view name) const;              ///< nullptr when there is none
   std::span<const std::pair<std::string, std::string>> metadata() const { return metadata_; }
+  const MappedFile& file() const { return file_; }
 
  private:
   MappedFile file_;

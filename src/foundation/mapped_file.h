@@ -22,6 +22,9 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  /// The pages wholly inside `part` leave this process's memory and come back from the file when
+  /// they are read again. What lies outside the mapping is left alone.
+  void release(std::span<const std::byte> part) const;
 
  private:
   const std::byte* data_ = nullptr;

@@ -120,23 +120,38 @@ Result<LayerStatistics> LayerStatistics::from_json(const Json& value) {
   return result;
 }
 
-Calibrator::Calibrator(Model& model, VisionTower* tower, std::span<const TokenSample> samples,
-                       std::filesystem::path folder, std::uint64_t memory_bytes)
-    : model_(model),
-      tower_(tower),
+Calibrator::Calibrator(const Checkpoint& checkpoint, SeeingModel seeing,
+                       std::span<const TokenSample> samples, std::filesystem::path folder,
+                       std::uint64_t memory_bytes)
+    : checkpoint_(checkpoint),
+      model_(*seeing.model),
+      tower_(seeing.tower),
       samples_(samples),
       folder_(std::move(folder)),
       memory_bytes_(memory_bytes) {}
 
 Calibrator::~Calibrator() = default;
 
-Result<std::unique_ptr<Calibrator>> Calibrator::create(Model& model, VisionTower* tower,
+Result<std::unique_ptr<Calibrator>> Calibrator::create(const Checkpoint& checkpoint,
+                                                       SeeingModel seeing,
                                                        std::span<const TokenSample> samples,
                                                        const std::filesystem::path& folder,
                                                        std::uint64_t memory_bytes) {
-  std::unique_ptr<Calibrator> result(new Calibrator(model, tower, samples, folder, memory_bytes));
+  std::unique_ptr<Calibrator> result(
+      new Calibrator(checkpoint, seeing, samples, folder, memory_bytes));
   GEM8_RETURN_IF_ERROR(result->allocate());
   return result;
+}
+
+void Calibrator::release_weights(std::int32_t layer) const {
+  const std::string prefix = checkpoint_.text_prefix() + "layers.";
+  const std::string own = fmt::format("{}{}.", prefix, layer);
+  for (const CheckpointTensor& tensor : checkpoint_.tensors()) {
+    const std::string& name = tensor.info->name;
+    if (layer < 0 ? !name.starts_with(prefix) : name.starts_with(own)) {
+      checkpoint_.release(tensor.info->bytes);
+    }
+  }
 }
 
 Status Calibrator::allocate() {
@@ -268,6 +283,7 @@ Status Calibrator::encode_images() {
                                  static_cast<std::size_t>(i * encoded.rows.stride) * element;
         ops.device().download(from, soft_.rows(row, 1));
       }
+      soft_.release(0, row);
     }
   }
   return soft_.flush();
@@ -279,6 +295,7 @@ void Calibrator::embed(const StepBatch& batch, Mat hidden, Mat per_layer) {
                                  soft_.rows(batch.first_soft, batch.n_soft));
   }
   model_.embed({.chunks = batch.chunks}, step_, hidden, per_layer);
+  release_weights(-1);  // a few rows each of tables that are larger than a layer
 }
 
 Status Calibrator::start() {
@@ -302,6 +319,7 @@ Status Calibrator::start() {
     const Mat per_layer{per_layer_buffer_.address(), ops.activation_dtype(), rows, width, width};
     embed(batch, hidden, per_layer);
     ops.device().download(hidden.data, states_[0].rows(batch.first_row, batch.n_rows));
+    if (2 * states_[0].bytes() > memory_bytes_) states_[0].release(batch.first_row, batch.n_rows);
     close(batch, *cache);
   }
   return states_[0].flush();
@@ -347,7 +365,7 @@ Result<LayerStatistics> Calibrator::next_layer() {
   Watcher watcher(ops, statistics);
   HiddenStates& from = states_[current_];
   HiddenStates& to = states_[1 - current_];
-  const bool give_back = 2 * from.bytes() > memory_bytes_ / 2;
+  const bool give_back = 2 * from.bytes() > memory_bytes_;
   const std::int64_t width = model_.per_layer_width();
   for (StepBatch& batch : batches_) {
     GEM8_RETURN_IF_ERROR(plan(batch, cache, shared));
@@ -376,6 +394,7 @@ Result<LayerStatistics> Calibrator::next_layer() {
                   layer_, input_site_name(static_cast<InputSite>(site)));
     }
   }
+  release_weights(layer_);
   GEM8_RETURN_IF_ERROR(to.flush());
   current_ = 1 - current_;
   layer_ += 1;

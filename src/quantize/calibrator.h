@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "formats/checkpoint.h"
 #include "foundation/json/json.h"
 #include "foundation/result.h"
 #include "foundation/token_id.h"
@@ -36,11 +37,13 @@ struct LayerStatistics {
 /// layer() they are on disk, so that an interrupted run can continue with resume().
 class Calibrator {
  public:
-  /// None of the samples is empty or longer than model.max_batch_tokens(); `tower` may be null when
-  /// none shows a picture. All must outlive this. `memory_bytes`: hidden states beyond it are given
-  /// back to the system as soon as they are used. Errors: kExhausted (disk, memory),
-  /// kInvalidArgument (a token outside the vocabulary).
-  static Result<std::unique_ptr<Calibrator>> create(Model& model, VisionTower* tower,
+  /// None of the samples is empty or longer than model.max_batch_tokens(); `seeing.tower` may be
+  /// null when none shows a picture. `checkpoint` is where the weights are: each layer's leave
+  /// memory when it is done. All must outlive this. `memory_bytes`: hidden states beyond it leave
+  /// memory as soon as they are used. Errors: kExhausted (disk, memory), kInvalidArgument (a token
+  /// outside the vocabulary).
+  static Result<std::unique_ptr<Calibrator>> create(const Checkpoint& checkpoint,
+                                                    SeeingModel seeing,
                                                     std::span<const TokenSample> samples,
                                                     const std::filesystem::path& folder,
                                                     std::uint64_t memory_bytes);
@@ -68,8 +71,10 @@ class Calibrator {
   struct StepBatch;
   class Watcher;
 
-  Calibrator(Model& model, VisionTower* tower, std::span<const TokenSample> samples,
+  Calibrator(const Checkpoint& checkpoint, SeeingModel seeing, std::span<const TokenSample> samples,
              std::filesystem::path folder, std::uint64_t memory_bytes);
+  /// The weights of a layer (-1: those outside the layers) leave memory.
+  void release_weights(std::int32_t layer) const;
   std::filesystem::path soft_file() const;
   /// Every picture through the tower into soft_.
   Status encode_images();
@@ -83,6 +88,7 @@ class Calibrator {
   void close(StepBatch& batch, KvCache& cache);
   Result<std::unique_ptr<KvCache>> layer_cache(std::int32_t layer);
 
+  const Checkpoint& checkpoint_;
   Model& model_;
   VisionTower* tower_ = nullptr;
   std::span<const TokenSample> samples_;

@@ -38,6 +38,7 @@ void add_checkpoint(const Checkpoint& checkpoint, Fingerprint& fingerprint) {
     fingerprint.add(info.bytes.subspan((info.bytes.size() - n) / 2, n));
     fingerprint.add(info.bytes.last(n));
   }
+  checkpoint.release();
 }
 
 }  // namespace gem8

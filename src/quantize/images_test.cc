@@ -151,8 +151,8 @@ TEST_P(CalibrationWithImages, SeesWhatTheForwardPassSees) {
   }
 
   const testing::TemporaryFolder folder;
-  const auto calibrator = Calibrator::create(seeing.model(), &seeing.tower(), samples,
-                                             folder.path(), std::uint64_t{1} << 30);
+  const auto calibrator = Calibrator::create(*checkpoint, {&seeing.model(), &seeing.tower()},
+                                             samples, folder.path(), std::uint64_t{1} << 30);
   ASSERT_TRUE(calibrator) << calibrator.error().text();
   ASSERT_TRUE((*calibrator)->start());
   bool pictures_matter = false;
@@ -179,8 +179,8 @@ TEST_P(CalibrationWithImages, GoesOnAfterAnInterruption) {
   const std::vector<TokenSample> samples = samples_for(*checkpoint);
   const testing::TemporaryFolder folder;
   const auto make = [&] {
-    return *Calibrator::create(seeing.model(), &seeing.tower(), samples, folder.path(),
-                               std::uint64_t{1} << 30);
+    return *Calibrator::create(*checkpoint, {&seeing.model(), &seeing.tower()}, samples,
+                               folder.path(), std::uint64_t{1} << 30);
   };
   std::vector<LayerStatistics> whole;
   {

@@ -15,6 +15,7 @@
 #include "model/model.h"
 #include "quantize/encode.h"
 #include "quantize/fingerprint.h"
+#include "quantize/folder_lock.h"
 #include "quantize/run_state.h"
 
 namespace gem8 {
@@ -115,6 +116,16 @@ Status write_companions(const Checkpoint& source, const ConversionPlan& plan, co
   return copy_companions(source.dir(), dir);
 }
 
+/// What a killed run was writing.
+void remove_temporaries(const fs::path& dir) {
+  std::error_code error;
+  for (fs::directory_iterator at(dir, error), end; !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    std::error_code ignored;
+    if (name.find(".tmp-") != std::string::npos) fs::remove(at->path(), ignored);
+  }
+}
+
 /// One conversion from beginning to end.
 class Run {
  public:
@@ -166,7 +177,10 @@ class Run {
 
   Status prepare_partial() {
     std::error_code error;
-    if (options_.restart) fs::remove_all(partial_, error);
+    if (options_.restart && fs::exists(partial_, error)) {
+      GEM8_TRY(const FolderLock lock, FolderLock::take(partial_));
+      fs::remove_all(partial_, error);
+    }
     GEM8_TRY(auto state, fs::exists(partial_, error)
                              ? RunState::read(partial_)
                              : Result<std::optional<RunState>>(std::nullopt));
@@ -186,7 +200,36 @@ class Run {
     }
     fs::create_directories(partial_, error);
     if (error) return system_error("cannot create", partial_, error.value());
+    GEM8_TRY(lock_, FolderLock::take(partial_));
+    remove_temporaries(partial_);
+    GEM8_RETURN_IF_ERROR(check_space());
     return state_.write(partial_);
+  }
+
+  /// Refuses to begin what the disk cannot hold.
+  Status check_space() const {
+    std::error_code error;
+    const fs::space_info space = fs::space(partial_, error);
+    if (error) return {};
+    std::uint64_t needed = plan_.total_bytes;
+    if (plan_.scheme == Scheme::kStatic) {
+      std::uint64_t tokens = 0;
+      for (const TokenSample& sample : options_.samples) tokens += sample.tokens.size();
+      const auto hidden = static_cast<std::uint64_t>(source_->config().text.hidden);
+      needed += 2 * tokens * hidden * dtype_bytes(options_.calibration_dtype);
+    }
+    std::uint64_t there = 0;
+    for (fs::directory_iterator at(partial_, error), end; !error && at != end;
+         at.increment(error)) {
+      std::error_code ignored;
+      if (const std::uint64_t size = at->file_size(ignored); !ignored) there += size;
+    }
+    if (needed <= there || needed - there <= space.available) return {};
+    return fail(Code::kExhausted,
+                "{}: {:.1f} MB more are needed (checkpoint and calibration), the disk has {:.1f} "
+                "MB left",
+                partial_.string(), static_cast<double>(needed - there) / 1e6,
+                static_cast<double>(space.available) / 1e6);
   }
 
   Status prepare_calibration() {
@@ -210,8 +253,8 @@ class Run {
     if (sees) {
       GEM8_TRY(tower_, VisionTower::load(source_, *ops_));
     }
-    GEM8_TRY(calibrator_, Calibrator::create(*model_, tower_.get(), options_.samples, partial_,
-                                             options_.memory_bytes));
+    GEM8_TRY(calibrator_, Calibrator::create(*source_, {model_.get(), tower_.get()},
+                                             options_.samples, partial_, options_.memory_bytes));
     report_.calibration_tokens = calibrator_->tokens();
     const auto finished = static_cast<std::int32_t>(state_.layers.size());
     if (finished > 0) {
@@ -267,7 +310,7 @@ class Run {
       const auto start = std::chrono::steady_clock::now();
       say("writing", i, plan_.shards.size());
       GEM8_TRY(auto fresh,
-               write_shard(partial_, plan_, shard, input_scales(),
+               write_shard(partial_, *source_, plan_, shard, input_scales(),
                            {{"format", "pt"}, {std::string(kFingerprintKey), state_.fingerprint}},
                            pool_));
       written = std::move(fresh);
@@ -297,6 +340,7 @@ class Run {
   const QuantizeOptions& options_;
   ThreadPool& pool_;
   fs::path out_, partial_;
+  FolderLock lock_;
   RunState state_;
   QuantizeReport report_;
   std::unique_ptr<Device> device_;

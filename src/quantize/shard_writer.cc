@@ -83,6 +83,12 @@ Status encode_block(Block& block, ThreadPool& pool) {
   return {};
 }
 
+void release_weights(const Checkpoint& source, const Block& block) {
+  for (const Job& job : block.jobs) {
+    for (const StoredWeight& weight : job.item->weights) source.release(weight.bytes);
+  }
+}
+
 Status append_codes(SafetensorsWriter& writer, const Block& block) {
   for (const Job& job : block.jobs) {
     std::size_t offset = job.offset;
@@ -201,7 +207,7 @@ std::vector<Block> blocks_of(const Order& order) {
 }  // namespace
 
 Result<std::vector<WrittenLinear>> write_shard(const std::filesystem::path& dir,
-                                               const ConversionPlan& plan,
+                                               const Checkpoint& source, const ConversionPlan& plan,
                                                const ConversionShard& shard,
                                                const std::vector<InputScales>& inputs,
                                                const SafetensorsWriter::Metadata& metadata,
@@ -215,6 +221,7 @@ Result<std::vector<WrittenLinear>> write_shard(const std::filesystem::path& dir,
     for (Block& block : blocks) {
       GEM8_RETURN_IF_ERROR(encode_block(block, pool));
       block.codes = {};
+      release_weights(source, block);
       for (const Job& job : block.jobs) note_written(plan, *job.item, job.scale, inputs, written);
     }
     GEM8_RETURN_IF_ERROR(append_scales(writer, plan, written));
@@ -222,11 +229,13 @@ Result<std::vector<WrittenLinear>> write_shard(const std::filesystem::path& dir,
   }
   for (const ConversionItem* const item : order.kept) {
     GEM8_RETURN_IF_ERROR(writer.append(item->kept->name, item->kept->bytes));
+    source.release(item->kept->bytes);
   }
   std::future<Status> writing;  // of the block before
   Status status;
   for (std::size_t i = 0; i < blocks.size() && status; ++i) {
     status = encode_block(blocks[i], pool);
+    release_weights(source, blocks[i]);
     if (writing.valid()) {
       if (Status previous = writing.get(); status && !previous) status = std::move(previous);
       blocks[i - 1].codes = {};

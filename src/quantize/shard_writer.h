@@ -29,10 +29,11 @@ struct WrittenLinear {
 /// last one is written. The shard appears complete or not at all. `inputs` has one entry per layer
 /// (static scheme).
 ///
-/// Memory: two blocks of kBlockBytes of codes, whatever the model.
+/// Memory: two blocks of kBlockBytes of codes, whatever the model; the weights of a block leave
+/// memory when they are encoded. `source` is what the plan was made of.
 /// Errors: kExhausted when the disk is full; kCorrupt when a weight is infinite or NaN, by name.
 Result<std::vector<WrittenLinear>> write_shard(const std::filesystem::path& dir,
-                                               const ConversionPlan& plan,
+                                               const Checkpoint& source, const ConversionPlan& plan,
                                                const ConversionShard& shard,
                                                const std::vector<InputScales>& inputs,
                                                const SafetensorsWriter::Metadata& metadata,

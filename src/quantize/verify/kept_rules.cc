@@ -88,7 +88,10 @@ void compare_kept(const Subject& subject, Findings& findings) {
         original->shape != stored.info->shape) {
       continue;
     }
-    if (std::ranges::equal(original->bytes, stored.info->bytes)) continue;
+    const bool same = std::ranges::equal(original->bytes, stored.info->bytes);
+    source.release(original->bytes);
+    subject.release(stored);
+    if (same) continue;
     findings.error(
         kept ? kept->rule : 26, stored.name, subject.file_of(stored),
         fmt::format("{} differs from the source", kept ? kept->what : "the embedding table"));

@@ -95,6 +95,10 @@ struct Subject {
 
   const Stored* find(std::string_view name) const;
   std::string file_of(const Stored& stored) const { return files[stored.file].name; }
+  /// What was read of a tensor leaves memory.
+  void release(const Stored& stored) const {
+    if (stored.info != nullptr) files[stored.file].report.file.release(stored.info->bytes);
+  }
   /// layer number of a text tensor "<prefix>layers.N.rest"; nullopt otherwise. `rest` may be null.
   std::optional<std::int32_t> layer_of(std::string_view name, std::string_view* rest) const;
   /// The scalar value of a one-element F32, BF16 or F16 tensor.

@@ -238,7 +238,14 @@ void check_codes(const Subject& subject, ThreadPool& pool, Findings& findings) {
   }
   std::vector<Scan> scans(states.size());
   pool.parallel_for(states.size(), [&](std::size_t i, std::size_t) {
-    scans[i] = scan_weight(subject, *states[i]);
+    const LinearState& state = *states[i];
+    scans[i] = scan_weight(subject, state);
+    subject.release(*state.weight);
+    if (subject.source == nullptr || !subject.model) return;
+    const TextConfig& text = subject.source->config().text;
+    if (const auto original = find_weight(*subject.source, text, *state.group, *state.linear)) {
+      subject.source->release(original->bytes);
+    }
   });
 
   std::unordered_set<const Stored*> scanned;
@@ -251,6 +258,7 @@ void check_codes(const Subject& subject, ThreadPool& pool, Findings& findings) {
   std::vector<std::uint8_t> largest(others.size());
   pool.parallel_for(others.size(), [&](std::size_t i, std::size_t) {
     largest[i] = largest_code(others[i]->info->bytes);
+    subject.release(*others[i]);
   });
   for (std::size_t i = 0; i < others.size(); ++i) {
     if (largest[i] == 0x7f) {
