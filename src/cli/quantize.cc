@@ -114,7 +114,7 @@ Command add_quantize(CLI::App& app, const CommonOptions& common) {
           "--ignore", options->ignore,
           "Regular expression on module names: linears that match stay unquantised (repeatable)")
       ->allow_extra_args(false);
-  command->add_option("--memory", options->memory, "Memory for calibration, as in 8GiB")
+  command->add_option("--memory", options->memory, "Resident memory at most, as in 8GiB")
       ->transform(CLI::AsSizeValue(true))
       ->default_str("8GiB");
   command->add_option("--shard-size", options->shard_size, "Bytes of a shard at most, as in 5GB")

@@ -122,13 +122,13 @@ Result<LayerStatistics> LayerStatistics::from_json(const Json& value) {
 
 Calibrator::Calibrator(const Checkpoint& checkpoint, SeeingModel seeing,
                        std::span<const TokenSample> samples, std::filesystem::path folder,
-                       std::uint64_t memory_bytes)
+                       std::uint64_t hidden_bytes)
     : checkpoint_(checkpoint),
       model_(*seeing.model),
       tower_(seeing.tower),
       samples_(samples),
       folder_(std::move(folder)),
-      memory_bytes_(memory_bytes) {}
+      hidden_bytes_(hidden_bytes) {}
 
 Calibrator::~Calibrator() = default;
 
@@ -136,9 +136,9 @@ Result<std::unique_ptr<Calibrator>> Calibrator::create(const Checkpoint& checkpo
                                                        SeeingModel seeing,
                                                        std::span<const TokenSample> samples,
                                                        const std::filesystem::path& folder,
-                                                       std::uint64_t memory_bytes) {
+                                                       std::uint64_t hidden_bytes) {
   std::unique_ptr<Calibrator> result(
-      new Calibrator(checkpoint, seeing, samples, folder, memory_bytes));
+      new Calibrator(checkpoint, seeing, samples, folder, hidden_bytes));
   GEM8_RETURN_IF_ERROR(result->allocate());
   return result;
 }
@@ -319,7 +319,7 @@ Status Calibrator::start() {
     const Mat per_layer{per_layer_buffer_.address(), ops.activation_dtype(), rows, width, width};
     embed(batch, hidden, per_layer);
     ops.device().download(hidden.data, states_[0].rows(batch.first_row, batch.n_rows));
-    if (2 * states_[0].bytes() > memory_bytes_) states_[0].release(batch.first_row, batch.n_rows);
+    if (2 * states_[0].bytes() > hidden_bytes_) states_[0].release(batch.first_row, batch.n_rows);
     close(batch, *cache);
   }
   return states_[0].flush();
@@ -365,7 +365,7 @@ Result<LayerStatistics> Calibrator::next_layer() {
   Watcher watcher(ops, statistics);
   HiddenStates& from = states_[current_];
   HiddenStates& to = states_[1 - current_];
-  const bool give_back = 2 * from.bytes() > memory_bytes_;
+  const bool give_back = 2 * from.bytes() > hidden_bytes_;
   const std::int64_t width = model_.per_layer_width();
   for (StepBatch& batch : batches_) {
     GEM8_RETURN_IF_ERROR(plan(batch, cache, shared));

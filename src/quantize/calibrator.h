@@ -39,14 +39,14 @@ class Calibrator {
  public:
   /// None of the samples is empty or longer than model.max_batch_tokens(); `seeing.tower` may be
   /// null when none shows a picture. `checkpoint` is where the weights are: each layer's leave
-  /// memory when it is done. All must outlive this. `memory_bytes`: hidden states beyond it leave
+  /// memory when it is done. All must outlive this. `hidden_bytes`: hidden states beyond it leave
   /// memory as soon as they are used. Errors: kExhausted (disk, memory), kInvalidArgument (a token
   /// outside the vocabulary).
   static Result<std::unique_ptr<Calibrator>> create(const Checkpoint& checkpoint,
                                                     SeeingModel seeing,
                                                     std::span<const TokenSample> samples,
                                                     const std::filesystem::path& folder,
-                                                    std::uint64_t memory_bytes);
+                                                    std::uint64_t hidden_bytes);
   ~Calibrator();
 
   /// Computes the input of layer 0. Errors: also those of encode_image().
@@ -72,7 +72,7 @@ class Calibrator {
   class Watcher;
 
   Calibrator(const Checkpoint& checkpoint, SeeingModel seeing, std::span<const TokenSample> samples,
-             std::filesystem::path folder, std::uint64_t memory_bytes);
+             std::filesystem::path folder, std::uint64_t hidden_bytes);
   /// The weights of a layer (-1: those outside the layers) leave memory.
   void release_weights(std::int32_t layer) const;
   std::filesystem::path soft_file() const;
@@ -93,7 +93,7 @@ class Calibrator {
   VisionTower* tower_ = nullptr;
   std::span<const TokenSample> samples_;
   std::filesystem::path folder_;
-  std::uint64_t memory_bytes_ = 0;
+  std::uint64_t hidden_bytes_ = 0;
   std::int64_t tokens_ = 0;
   std::int32_t layer_ = 0;
   int current_ = 0;  ///< which file holds the input of layer_

@@ -13,6 +13,7 @@
 #include "foundation/mapped_file.h"
 #include "kernels/ops.h"
 #include "model/model.h"
+#include "quantize/calibration_memory.h"
 #include "quantize/encode.h"
 #include "quantize/fingerprint.h"
 #include "quantize/folder_lock.h"
@@ -238,23 +239,28 @@ class Run {
       return fail(Code::kCorrupt, "the unfinished run has too many layers");
     report_.resumed_layers = static_cast<std::int32_t>(state_.layers.size());
     if (state_.layers.size() == n_layers) return {};  // only shards are missing
-    device_ = make_cpu_device();
-    GEM8_TRY(ops_, make_cpu_ops(*device_, pool_, {.activation_dtype = options_.calibration_dtype}));
     std::int64_t longest = 1;
     bool sees = false;
     for (const auto& sample : options_.samples) {
       longest = std::max(longest, static_cast<std::int64_t>(sample.tokens.size()));
       sees |= !sample.images.empty();
     }
+    const std::int64_t step = std::max(longest, options_.max_sample_tokens);
+    GEM8_TRY(const std::uint64_t room,
+             room_for_hidden_states(
+                 calibration_memory(*source_, options_.samples, step, options_.calibration_dtype),
+                 options_.memory_bytes));
+    device_ = make_cpu_device();
+    GEM8_TRY(ops_, make_cpu_ops(*device_, pool_, {.activation_dtype = options_.calibration_dtype}));
     GEM8_TRY(model_,
              Model::load(source_, *ops_,
-                         {.max_batch_tokens = std::max(longest, options_.max_sample_tokens),
+                         {.max_batch_tokens = step,
                           .unrounded_embedding_scale = options_.calibration_dtype == DType::kF32}));
     if (sees) {
       GEM8_TRY(tower_, VisionTower::load(source_, *ops_));
     }
     GEM8_TRY(calibrator_, Calibrator::create(*source_, {model_.get(), tower_.get()},
-                                             options_.samples, partial_, options_.memory_bytes));
+                                             options_.samples, partial_, room));
     report_.calibration_tokens = calibrator_->tokens();
     const auto finished = static_cast<std::int32_t>(state_.layers.size());
     if (finished > 0) {

@@ -26,7 +26,7 @@ struct QuantizeOptions {
   /// One forward pass each (static scheme).
   std::vector<TokenSample> samples;
   DType calibration_dtype = DType::kBF16;   ///< arithmetic of the calibration pass: kBF16 or kF32
-  std::uint64_t memory_bytes = 8ull << 30;  ///< hidden states beyond it do not stay in memory
+  std::uint64_t memory_bytes = 8ull << 30;  ///< resident at most (see calibration_memory.h)
   std::int64_t max_sample_tokens = 2048;
   bool restart = false;  ///< forget an unfinished run
   /// Called between pieces of work: what is being done, how many of how many.
@@ -51,7 +51,9 @@ struct QuantizeReport {
 /// layers that are calibrated are not done again. An `out` that exists is never touched. Errors:
 /// kInvalidArgument when `out` or its partial folder comes from something else; kExhausted when the
 /// disk is full (what is finished stays); kCorrupt when weights or activations are not finite;
-/// kInternal when the verifier rejects the result (it stays in the partial folder).
+/// kUnavailable when another process
+/// works on the partial folder; kInternal when the verifier rejects the result (it stays in the
+/// partial folder).
 Result<QuantizeReport> quantize(std::shared_ptr<const Checkpoint> source,
                                 const ConversionPlan& plan, const QuantizeOptions& options,
                                 ThreadPool& pool);

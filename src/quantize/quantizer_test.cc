@@ -2,15 +2,19 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <cstring>
 #include <fstream>
 
+#include "backend/device.h"
 #include "formats/model_config.h"
 #include "formats/shard_index.h"
 #include "foundation/mapped_file.h"
+#include "kernels/ops.h"
 #include "tests/support/golden_checkpoint.h"
 #include "tests/support/temporary_folder.h"
 
@@ -291,6 +295,105 @@ TEST(Quantize, RefusesAnotherRunsUnfinishedFolder) {
   QuantizeOptions options;
   options.restart = true;
   EXPECT_TRUE(convert(*golden, folder.path() / "out", options));
+}
+
+// A full disk, as far as a test may fill one: files end at a limit in the middle of a shard.
+TEST(Quantize, AWriteThatFailsLeavesNoCheckpoint) {
+  const auto golden = mixture();
+  if (!golden) GTEST_SKIP() << "no model with experts is here";
+  const testing::TemporaryFolder folder;
+  const fs::path out = folder.path() / "out";
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &limit), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{.rlim_cur = (*golden->source).tensor_bytes() / 4, .rlim_max = limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const auto failed = convert(*golden, out);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+  std::signal(SIGXFSZ, handler);
+  ASSERT_FALSE(failed);
+  EXPECT_FALSE(fs::exists(out));
+  for (const auto& entry : fs::directory_iterator(folder.path() / "out.partial")) {
+    EXPECT_NE(entry.path().extension(), ".safetensors");
+    EXPECT_EQ(entry.path().string().find(".tmp-"), std::string::npos) << entry.path();
+  }
+  const auto again = convert(*golden, out);
+  ASSERT_TRUE(again) << again.error().text();
+  EXPECT_TRUE(Checkpoint::open(out));
+}
+
+TEST(Quantize, RemovesWhatAKilledRunWasWriting) {
+  const auto golden = Golden::load("tiny-31b");
+  if (!golden) GTEST_SKIP() << "tiny-31b is not among the fixtures here";
+  const testing::TemporaryFolder folder;
+  struct Killed {};
+  QuantizeOptions options;
+  options.progress = [](std::string_view stage, std::size_t done, std::size_t) {
+    if (stage == "calibrating" && done == 1) throw Killed{};
+  };
+  EXPECT_THROW((void)convert(*golden, folder.path() / "out", options), Killed);
+  folder.write("out.partial/model-00001-of-00001.safetensors.tmp-123", "half");
+  ASSERT_TRUE(convert(*golden, folder.path() / "out"));
+  EXPECT_FALSE(fs::exists(folder.path() / "out/model-00001-of-00001.safetensors.tmp-123"));
+}
+
+TEST(Quantize, OneProcessAtATime) {
+  const auto golden = Golden::load("tiny-31b");
+  if (!golden) GTEST_SKIP() << "tiny-31b is not among the fixtures here";
+  const testing::TemporaryFolder folder;
+  bool asked = false;
+  QuantizeOptions options;
+  options.progress = [&](std::string_view, std::size_t, std::size_t) {
+    if (std::exchange(asked, true)) return;
+    for (const bool restart : {false, true}) {
+      QuantizeOptions second;
+      second.restart = restart;
+      const auto refused = convert(*golden, folder.path() / "out", second);
+      ASSERT_FALSE(refused);
+      EXPECT_EQ(refused.error().code, Code::kUnavailable);
+    }
+  };
+  EXPECT_TRUE(convert(*golden, folder.path() / "out", options));
+  EXPECT_TRUE(asked);
+}
+
+TEST(Quantize, MemoryThatIsTooLittleIsRefusedWithTheNumbers) {
+  const auto golden = Golden::load("tiny-31b");
+  if (!golden) GTEST_SKIP() << "tiny-31b is not among the fixtures here";
+  const testing::TemporaryFolder folder;
+  QuantizeOptions options;
+  options.memory_bytes = 1 << 20;
+  const auto refused = convert(*golden, folder.path() / "out", options);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kInvalidArgument);
+  EXPECT_NE(refused.error().text().find("--memory"), std::string::npos);
+}
+
+// Hidden states that leave memory as they are used are the same hidden states.
+TEST(Calibrator, SpilledHiddenStatesChangeNothing) {
+  const auto golden = mixture();
+  if (!golden) GTEST_SKIP() << "no model with experts is here";
+  ThreadPool pool(2);
+  const auto device = make_cpu_device();
+  const auto ops = make_cpu_ops(*device, pool, {});
+  const auto model = Model::load(golden->source, **ops, {.max_batch_tokens = 64});
+  ASSERT_TRUE(model) << model.error().text();
+  std::vector<std::vector<LayerStatistics>> runs;
+  for (const std::uint64_t bytes : {std::uint64_t{0}, std::uint64_t{1} << 30}) {
+    const testing::TemporaryFolder folder;
+    const auto calibrator =
+        Calibrator::create(*golden->source, {model->get()}, golden->samples, folder.path(), bytes);
+    ASSERT_TRUE(calibrator) << calibrator.error().text();
+    ASSERT_TRUE((*calibrator)->start());
+    auto& layers = runs.emplace_back();
+    for (std::int64_t i = 0; i < (*model)->layers(); ++i) {
+      layers.push_back(*(*calibrator)->next_layer());
+    }
+  }
+  for (std::size_t i = 0; i < runs[0].size(); ++i) {
+    EXPECT_EQ(runs[0][i].amax, runs[1][i].amax) << i;
+    EXPECT_EQ(runs[0][i].tokens_per_expert, runs[1][i].tokens_per_expert) << i;
+  }
 }
 
 TEST(Quantize, DynamicNeedsNoSamplesAndWritesNoInputScale) {
