@@ -5,8 +5,8 @@
 #include <random>
 
 #include "cli/command.h"
+#include "cli/pictures.h"
 #include "foundation/log.h"
-#include "model/vision/image_file.h"
 #include "server/app/loaded_model.h"
 #include "server/app/prompt_images.h"
 #include "server/openai/chat_request.h"
@@ -19,9 +19,7 @@ namespace {
 struct GenerateOptions {
   std::string model;
   std::string prompt;
-  std::vector<std::string> images;
-  std::optional<int> image_tokens;
-  std::string alpha = "white";
+  PictureOptions pictures;
   bool raw = false;
   bool thinking = false;
   std::optional<std::int64_t> max_tokens;
@@ -44,16 +42,10 @@ Result<std::vector<PromptImage>> prepare_images(const GenerateOptions& options,
                                                 const app::LoadedModel& model,
                                                 const SpecialTokenIds& tokens,
                                                 std::vector<TokenId>& prompt) {
-  if (!options.images.empty() && !model.takes_images())
+  if (!options.pictures.files.empty() && !model.takes_images())
     return fail(Code::kUnsupported, "--image: this model takes no images");
-  const ImageFileOptions image_options{
-      .soft_tokens = options.image_tokens.value_or(model.default_soft_tokens()),
-      .alpha = options.alpha == "drop" ? AlphaPolicy::kDrop : AlphaPolicy::kWhite};
-  std::vector<PreparedImage> images;
-  for (const std::string& file : options.images) {
-    GEM8_TRY(Patches patches, read_image_file(file, image_options));
-    images.push_back({std::make_shared<const Patches>(std::move(patches)), file});
-  }
+  GEM8_TRY(std::vector<PreparedImage> images,
+           read_pictures(options.pictures, model.default_soft_tokens()));
   return app::place_images(std::move(images), tokens, prompt);
 }
 
@@ -65,18 +57,8 @@ Result<std::vector<TokenId>> prompt_ids(const GenerateOptions& options,
       ids.insert(ids.begin(), *served.bos);
     return ids;
   }
-  Json content = Json(options.prompt);
-  if (!options.images.empty()) {
-    content = Json::array();
-    for (const std::string& image : options.images) {
-      content.push_back(
-          Json::object({{"type", "image_url"}, {"image_url", Json::object({{"url", image}})}}));
-    }
-    content.push_back(Json::object({{"type", "text"}, {"text", options.prompt}}));
-  }
-  const Json body = Json::object(
-      {{"messages", Json::array({Json::object({{"role", "user"}, {"content", content}})})},
-       {"chat_template_kwargs", Json::object({{"enable_thinking", options.thinking}})}});
+  Json body = user_request(options.prompt, options.pictures.files.size());
+  body.set("chat_template_kwargs", Json::object({{"enable_thinking", options.thinking}}));
   GEM8_TRY(const openai::ChatRequest request, openai::parse_chat_prompt(body));
   return served.render(request);
 }
@@ -118,7 +100,7 @@ Result<int> run_generate(const GenerateOptions& options, const CommonOptions& co
                         .n_threads = common.thread_count(),
                         .fp8_activations = options.activations == "fp8",
                         .max_num_seqs = 1,
-                        .images = !options.images.empty()};
+                        .images = !options.pictures.files.empty()};
   GEM8_TRY(const std::unique_ptr<app::LoadedModel> model, app::LoadedModel::load(load));
   const app::ServedModel served = model->served({});
   const double load_s = seconds_between(start, Clock::now());
@@ -186,14 +168,7 @@ Command add_generate(CLI::App& app, const CommonOptions& common) {
   generate->add_option("DIR", options->model, "Checkpoint folder, hub id, or demo")->required();
   generate->add_option("--prompt", options->prompt, "What to answer; - reads it from stdin")
       ->required();
-  generate->add_option("--image", options->images, "A picture that goes with it (may be repeated)");
-  generate
-      ->add_option("--image-tokens", options->image_tokens,
-                   "Soft tokens of a picture at most (default: the model's)")
-      ->check(CLI::IsMember({70, 140, 280, 560, 1120}));
-  generate
-      ->add_option("--alpha", options->alpha, "Transparency: white (on white, the default) or drop")
-      ->check(CLI::IsMember({"white", "drop"}));
+  add_picture_options(*generate, options->pictures);
   generate->add_flag("--raw", options->raw,
                      "Continue the text itself: no chat template, no parsing");
   generate->add_flag("--think", options->thinking, "Let the model think first");
@@ -215,7 +190,7 @@ Command add_generate(CLI::App& app, const CommonOptions& common) {
             if (options->prompt == "-") {
               GEM8_TRY(options->prompt, read_stdin());
             }
-            if (options->raw && !options->images.empty())
+            if (options->raw && !options->pictures.files.empty())
               return fail(Code::kInvalidArgument, "--raw and --image do not go together");
             return run_generate(*options, common);
           }};

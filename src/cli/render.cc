@@ -6,6 +6,7 @@
 
 #include "cli/command.h"
 #include "cli/json_input.h"
+#include "cli/pictures.h"
 #include "formats/locate.h"
 #include "foundation/mapped_file.h"
 #include "text/chat/chat_template.h"
@@ -21,6 +22,7 @@ struct Options {
   bool ids = false;
   bool lines = false;
   bool raw_context = false;
+  PictureOptions pictures;  // they change ids alone: text has one placeholder for each
 };
 
 /// {"template", "context"} through the template engine alone; "now" ("2026-03-04T05:06:07") is the
@@ -61,10 +63,12 @@ Result<ChatTemplate> load_template(const Options& options, const std::filesystem
 Result<int> run_render(const Options& options) {
   std::optional<ChatTemplate> chat;
   std::optional<Tokenizer> tokenizer;
+  std::optional<PicturePlacer> pictures;
   if (!options.raw_context || options.ids) {
     GEM8_TRY(const std::filesystem::path folder, resolve_model_dir(options.folder));
     if (!options.raw_context) {
       GEM8_TRY(chat, load_template(options, folder));
+      pictures.emplace(folder, options.pictures);
     }
     if (options.ids) {
       GEM8_TRY(tokenizer, Tokenizer::load(folder));
@@ -73,12 +77,24 @@ Result<int> run_render(const Options& options) {
   const auto render = [&](const Json& request) {
     return options.raw_context ? render_raw(request) : render_chat(*chat, request);
   };
+  const auto ids_of_text = [&](const std::string& text,
+                               const Json& request) -> Result<std::vector<TokenId>> {
+    std::vector<TokenId> ids = tokenizer->encode(text);
+    if (pictures) {
+      GEM8_TRY(const std::vector<PromptImage> placed, pictures->expand(request, ids));
+    }
+    return ids;
+  };
   if (options.lines) {
     GEM8_RETURN_IF_ERROR(answer_lines([&](const Json& line) -> Result<Json> {
       const auto text = render(line);
       if (!text) return Json::object({{"error", text.error().text()}});
       Json answer = Json::object({{"text", *text}});
-      if (tokenizer) answer.set("ids", json_of(tokenizer->encode(*text)));
+      if (tokenizer) {
+        const auto ids = ids_of_text(*text, line);
+        if (!ids) return Json::object({{"error", ids.error().text()}});
+        answer.set("ids", json_of(*ids));
+      }
       return answer;
     }));
     return kDone;
@@ -94,8 +110,12 @@ Result<int> run_render(const Options& options) {
     return fail_in(options.request.empty() ? "standard input" : options.request,
                    std::move(request).error());
   GEM8_TRY(const std::string text, render(*request));
-  GEM8_RETURN_IF_ERROR(
-      write_stdout(tokenizer ? to_text(json_of(tokenizer->encode(text))) + "\n" : text));
+  if (!tokenizer) {
+    GEM8_RETURN_IF_ERROR(write_stdout(text));
+    return kDone;
+  }
+  GEM8_TRY(const std::vector<TokenId> ids, ids_of_text(text, *request));
+  GEM8_RETURN_IF_ERROR(write_stdout(to_text(json_of(ids)) + "\n"));
   return kDone;
 }
 
@@ -110,11 +130,14 @@ Command add_render(CLI::App& app, const CommonOptions&) {
                       "File with the request (default: standard input)");
   command->add_option("--template", options->template_file,
                       "Chat template to use in place of the checkpoint's");
-  command->add_flag("--ids", options->ids, "Print token ids");
+  command->add_flag("--ids", options->ids,
+                    "Print token ids, with as many placeholders as each picture has soft tokens");
   command->add_flag("--lines", options->lines,
                     "One request a line in, {\"text\"} or {\"error\"} a line out");
   command->add_flag("--raw-context", options->raw_context,
                     "A request is {\"template\", \"context\"}: the template engine alone");
+  add_picture_options(*command, options->pictures);
+  add_local_media_option(*command, options->pictures);
   return {command, [options] { return run_render(*options); }};
 }
 

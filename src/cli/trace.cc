@@ -8,12 +8,14 @@
 #include "backend/device.h"
 #include "cli/command.h"
 #include "cli/json_input.h"
+#include "cli/pictures.h"
 #include "formats/checkpoint.h"
 #include "formats/locate.h"
 #include "foundation/log.h"
 #include "foundation/mapped_file.h"
 #include "foundation/thread_pool.h"
 #include "model/trace.h"
+#include "model/vision/tower.h"
 #include "text/chat/chat_template.h"
 #include "text/tokenizer/tokenizer.h"
 
@@ -26,6 +28,7 @@ struct Options {
   std::optional<std::string> tokens_file;
   std::string prompt;
   std::string request;
+  PictureOptions pictures;
   std::string dtype = "bfloat16";
   std::string activations = "bf16";
   std::int64_t chunk = 0;
@@ -56,37 +59,50 @@ Result<std::vector<TokenId>> parse_ids(std::string_view text) {
   }
 }
 
-/// The ids of a prompt as the server would make them: text is one user message.
-Result<std::vector<TokenId>> render(const Options& options, const std::filesystem::path& dir) {
+struct Input {
+  std::vector<TokenId> tokens;
+  std::vector<PromptImage> images;
+};
+
+/// A prompt as the server would make it: text is one user message, after its pictures.
+Result<Input> render(const Options& options, const std::filesystem::path& dir,
+                     PicturePlacer& pictures) {
   GEM8_TRY(const ChatTemplate chat, ChatTemplate::load(dir));
   GEM8_TRY(const Tokenizer tokenizer, Tokenizer::load(dir));
-  Json request = Json::object(
-      {{"messages", Json::array({Json::object({{"role", "user"}, {"content", options.prompt}})})}});
+  Json request = user_request(options.prompt, options.pictures.files.size());
   if (!options.request.empty()) {
     GEM8_TRY(request, read_json(options.request));
-    const Json* messages = request.find("messages");
-    if (messages != nullptr && !image_parts(*messages).empty()) {
-      return fail(Code::kUnsupported, "{}: has images, which trace does not read from a request",
-                  options.request);
-    }
   }
   GEM8_TRY(const std::string text, render_chat(chat, request));
-  return tokenizer.encode(text);
+  Input input{.tokens = tokenizer.encode(text), .images = {}};
+  auto images = pictures.expand(request, input.tokens);
+  if (!images && !options.request.empty()) return fail_in(options.request, images.error());
+  if (!images) return std::unexpected(images.error());
+  input.images = *std::move(images);
+  return input;
 }
 
-Result<std::vector<TokenId>> token_ids(const Options& options, const std::filesystem::path& dir) {
-  if (options.tokens) return parse_ids(*options.tokens);
-  if (!options.tokens_file) return render(options, dir);
-  GEM8_TRY(const Json json, read_json(*options.tokens_file));
-  auto ids = ids_of(json);
-  if (!ids) return fail_in(*options.tokens_file, std::move(ids).error());
-  return ids;
+Result<Input> read_input(const Options& options, const std::filesystem::path& dir) {
+  PicturePlacer pictures(dir, options.pictures);
+  if (!options.tokens && !options.tokens_file) return render(options, dir, pictures);
+  Input input;
+  if (options.tokens) {
+    GEM8_TRY(input.tokens, parse_ids(*options.tokens));
+  } else {
+    GEM8_TRY(const Json json, read_json(*options.tokens_file));
+    auto ids = ids_of(json);
+    if (!ids) return fail_in(*options.tokens_file, std::move(ids).error());
+    input.tokens = *std::move(ids);
+  }
+  GEM8_TRY(input.images, pictures.find(input.tokens));
+  return input;
 }
 
 Result<int> run_trace(const Options& options, const CommonOptions& common) {
   GEM8_TRY(const std::filesystem::path dir, resolve_model_dir(options.checkpoint));
   GEM8_TRY(Checkpoint checkpoint, Checkpoint::open(dir));
-  GEM8_TRY(const std::vector<TokenId> tokens, token_ids(options, dir));
+  GEM8_TRY(const Input input, read_input(options, dir));
+  const std::vector<TokenId>& tokens = input.tokens;
 
   const std::unique_ptr<Device> device = make_cpu_device();
   ThreadPool pool(common.thread_count());
@@ -98,14 +114,25 @@ Result<int> run_trace(const Options& options, const CommonOptions& common) {
            .activations = options.activations == "fp8" ? Activations::kFP8 : Activations::kBF16}));
   const std::int64_t step =
       options.chunk > 0 ? options.chunk : static_cast<std::int64_t>(tokens.size());
+  const auto weights = std::make_shared<const Checkpoint>(std::move(checkpoint));
   GEM8_TRY(const std::unique_ptr<Model> model,
-           Model::load(std::make_shared<const Checkpoint>(std::move(checkpoint)), *ops,
-                       {.max_batch_tokens = std::max<std::int64_t>(1, step)}));
+           Model::load(weights, *ops, {.max_batch_tokens = std::max<std::int64_t>(1, step)}));
   Trace trace(*device);
-  GEM8_RETURN_IF_ERROR(trace_sequence(*model, tokens, {}, options.chunk, trace));
+  std::vector<SoftTokenMatrix> encoded;
+  std::vector<SoftTokens> soft;
+  if (!input.images.empty()) {
+    GEM8_TRY(const std::unique_ptr<VisionTower> tower, VisionTower::load(weights, *ops));
+    std::vector<const Patches*> patches;
+    for (const PromptImage& image : input.images) patches.push_back(image.patches.get());
+    GEM8_TRY(encoded, trace_images(*tower, patches, trace));
+    for (std::size_t i = 0; i < encoded.size(); ++i)
+      soft.push_back({.offset = input.images[i].position, .rows = encoded[i].rows});
+  }
+  GEM8_RETURN_IF_ERROR(trace_sequence(*model, tokens, soft, options.chunk, trace));
   if (auto written = trace.write(options.output); !written)
     return fail_in(options.output, std::move(written).error());
-  log_info("{} tokens traced to {}", tokens.size(), options.output);
+  log_info("{} tokens and {} images traced to {}", tokens.size(), input.images.size(),
+           options.output);
   return kDone;
 }
 
@@ -124,6 +151,8 @@ Command add_trace(CLI::App& app, const CommonOptions& common) {
   input->add_option("--prompt", options->prompt, "Text of one user message");
   input->add_option("--request", options->request, "JSON file with a chat request");
   input->require_option(1);
+  add_picture_options(*command, options->pictures);
+  add_local_media_option(*command, options->pictures);
   command->add_option("--dtype", options->dtype, "Arithmetic: float32 is the reference path")
       ->check(CLI::IsMember({"float32", "bfloat16"}));
   command

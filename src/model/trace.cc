@@ -55,6 +55,13 @@ void Trace::add(std::string_view name, std::span<const std::int64_t> values, std
   to.rows += static_cast<std::int64_t>(values.size()) / std::max<std::int64_t>(1, cols);
 }
 
+void Trace::add(std::string_view name, std::span<const float> values, std::int64_t cols) {
+  Entry& to = entry(name, DType::kF32, cols);
+  const auto raw = std::as_bytes(values);
+  to.bytes.insert(to.bytes.end(), raw.begin(), raw.end());
+  to.rows += static_cast<std::int64_t>(values.size()) / cols;
+}
+
 void Trace::tensor(Tap tap, std::int32_t layer, ConstMat x) {
   switch (tap) {
     case Tap::kEmbeddings:
@@ -134,6 +141,48 @@ Status trace_sequence(Model& model, std::span<const TokenId> tokens,
   for (const TokenId token : tokens) ids.push_back(value_of(token));
   trace.add("tokens", ids);
   return {};
+}
+
+namespace {
+
+class TowerTrace final : public VisionObserver {
+ public:
+  TowerTrace(Trace& trace, std::string prefix) : trace_(trace), prefix_(std::move(prefix)) {}
+
+  void tensor(VisionTap tap, std::int32_t layer, ConstMat x) override {
+    switch (tap) {
+      case VisionTap::kPatchEmbed:
+        return trace_.add(prefix_ + "patch_embed", x);
+      case VisionTap::kLayerOut:
+        return trace_.add(fmt::format("{}layers.{}.output", prefix_, layer), x);
+      case VisionTap::kPooled:
+        return trace_.add(prefix_ + "pooled", x);
+      case VisionTap::kTower:
+        return;
+    }
+  }
+
+ private:
+  Trace& trace_;
+  std::string prefix_;
+};
+
+}  // namespace
+
+Result<std::vector<SoftTokenMatrix>> trace_images(VisionTower& tower,
+                                                  std::span<const Patches* const> images,
+                                                  Trace& trace) {
+  std::vector<SoftTokenMatrix> all;
+  for (const Patches* image : images) {
+    const std::string prefix = fmt::format("images.{}.", all.size());
+    TowerTrace observer(trace, prefix);
+    GEM8_TRY(SoftTokenMatrix soft, tower.encode({&image, 1}, &observer));
+    trace.add(prefix + "pixels", image->pixels, kPatchValues);
+    trace.add(prefix + "positions", image->positions, 2);
+    trace.add(prefix + "soft_tokens", soft.rows);
+    all.push_back(std::move(soft));
+  }
+  return all;
 }
 
 }  // namespace gem8

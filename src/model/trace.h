@@ -14,6 +14,7 @@
 #include "model/batch.h"
 #include "model/model.h"
 #include "model/observer.h"
+#include "model/vision/tower.h"
 
 namespace gem8 {
 
@@ -25,8 +26,9 @@ class Trace : public Observer {
  public:
   explicit Trace(Device& device) : device_(device) {}
 
-  /// Appends rows: F32 of any float matrix on the device, I64 of ids.
+  /// Appends rows: F32 of any float matrix on the device or of values on the host, I64 of ids.
   void add(std::string_view name, ConstMat x);
+  void add(std::string_view name, std::span<const float> values, std::int64_t cols);
   void add(std::string_view name, std::span<const std::int64_t> values, std::int64_t cols = 0);
 
   void tensor(Tap tap, std::int32_t layer, ConstMat x) override;
@@ -55,5 +57,12 @@ class Trace : public Observer {
 /// tokens; kExhausted (memory).
 Status trace_sequence(Model& model, std::span<const TokenId> tokens,
                       std::span<const SoftTokens> soft, std::int64_t chunk, Trace& trace);
+
+/// Each image through the tower by itself, image j written down as `images.{j}.pixels`,
+/// `.positions`, `.patch_embed`, `.layers.{i}.output`, `.pooled` and `.soft_tokens`. Gives their
+/// soft tokens in order. Errors: those of VisionTower::encode().
+Result<std::vector<SoftTokenMatrix>> trace_images(VisionTower& tower,
+                                                  std::span<const Patches* const> images,
+                                                  Trace& trace);
 
 }  // namespace gem8

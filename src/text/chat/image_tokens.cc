@@ -49,4 +49,40 @@ Result<ExpandedPrompt> expand_images(std::span<const TokenId> ids,
   return prompt;
 }
 
+Result<std::vector<PlaceholderRun>> find_images(std::span<const TokenId> ids,
+                                                std::span<const std::int64_t> soft_tokens,
+                                                const SpecialTokenIds& tokens) {
+  std::vector<PlaceholderRun> runs;
+  const auto n_ids = std::ssize(ids);
+  const auto is_placeholder = [&](std::int64_t i) {
+    return tokens.image && ids[static_cast<std::size_t>(i)] == TokenId{*tokens.image};
+  };
+  for (std::int64_t i = 0; i < n_ids;) {
+    if (!is_placeholder(i)) {
+      ++i;
+      continue;
+    }
+    if (runs.size() == soft_tokens.size()) {
+      return fail(Code::kInvalidArgument,
+                  "placeholders at {} of the ids are left over after {} images", i, runs.size());
+    }
+    const std::int64_t wanted = soft_tokens[runs.size()];
+    std::int64_t found = 0;
+    while (found < wanted && i + found < n_ids && is_placeholder(i + found)) ++found;
+    if (found < wanted) {
+      return fail(Code::kInvalidArgument,
+                  "image {}: found {} placeholders at {} of the ids, wanted {}: one for each soft "
+                  "token",
+                  runs.size(), found, i, wanted);
+    }
+    runs.push_back({i, found});
+    i += found;
+  }
+  if (runs.size() < soft_tokens.size()) {
+    return fail(Code::kInvalidArgument, "found placeholders for {} images in the ids, wanted {}",
+                runs.size(), soft_tokens.size());
+  }
+  return runs;
+}
+
 }  // namespace gem8

@@ -33,4 +33,12 @@ Result<ExpandedPrompt> expand_images(std::span<const TokenId> ids,
                                      std::span<const std::int64_t> soft_tokens,
                                      const SpecialTokenIds& tokens);
 
+/// Where the images are in ids that have room for them already, as expand_images() leaves them: the
+/// first image takes the first `soft_tokens[0]` placeholders, and so on. Markers are not looked at.
+/// Errors: kInvalidArgument when a run is shorter than its image, or placeholders are left over;
+/// the message counts images from 0.
+Result<std::vector<PlaceholderRun>> find_images(std::span<const TokenId> ids,
+                                                std::span<const std::int64_t> soft_tokens,
+                                                const SpecialTokenIds& tokens);
+
 }  // namespace gem8

@@ -56,5 +56,38 @@ TEST(ExpandImages, RefusesImagesWithoutAPlace) {
   }
 }
 
+TEST(FindImages, FindsWhatExpandImagesLeaves) {
+  const std::vector<std::int64_t> counts{2, 1, 3};
+  const auto prompt = expand_images(ids({2, 50, 7, 50, 50, 8}), counts, kTokens);
+  ASSERT_TRUE(prompt.has_value());
+  const auto runs = find_images(prompt->ids, counts, kTokens);
+  ASSERT_TRUE(runs.has_value()) << runs.error().text();
+  ASSERT_EQ(runs->size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ((*runs)[i].position, prompt->images[i].position);
+    EXPECT_EQ((*runs)[i].n_tokens, prompt->images[i].n_tokens);
+  }
+  // Without markers between them, two images are told apart by their sizes.
+  const auto bare = find_images(ids({50, 50, 50}), std::vector<std::int64_t>{1, 2}, kTokens);
+  ASSERT_TRUE(bare.has_value()) << bare.error().text();
+  EXPECT_EQ((*bare)[1].position, 1);
+}
+
+TEST(FindImages, RefusesIdsWithoutTheRightRoom) {
+  const auto code_of = [](std::initializer_list<int> values, std::vector<std::int64_t> counts,
+                          const SpecialTokenIds& tokens = kTokens) {
+    const auto runs = find_images(ids(values), counts, tokens);
+    EXPECT_FALSE(runs.has_value());
+    return runs ? Code::kInternal : runs.error().code;
+  };
+  EXPECT_EQ(code_of({2, 50, 50, 7}, {3}), Code::kInvalidArgument);
+  EXPECT_EQ(code_of({2, 50, 50}, {3}), Code::kInvalidArgument);
+  EXPECT_EQ(code_of({2, 50, 50, 50}, {2}), Code::kInvalidArgument);
+  EXPECT_EQ(code_of({2, 50, 50}, {}), Code::kInvalidArgument);
+  EXPECT_EQ(code_of({2, 50, 50, 7}, {2, 2}), Code::kInvalidArgument);
+  EXPECT_EQ(code_of({2, 7}, {1}), Code::kInvalidArgument);
+  EXPECT_EQ(code_of({2, 50}, {1}, {}), Code::kInvalidArgument) << "no such token";
+}
+
 }  // namespace
 }  // namespace gem8
