@@ -283,24 +283,50 @@ void Engine::drop_cancelled() {
 }
 
 /// Makes the soft tokens that the chunk needs: an image costs time when its turn comes, not all of
-/// a request's images before its first step.
+/// a request's images before its first step. Those of one chunk share passes of the tower.
 Status Engine::encode_images(const PlannedChunk& chunk) {
   Sequence& sequence = *chunk.sequence;
+  const std::vector<PromptImage>& images = sequence.request.images;
+  std::vector<std::size_t> missing;  // one for each content
+  const auto missing_like = [&](std::size_t i) {
+    return std::ranges::find(
+        missing, images[i].content_hash, [&](std::size_t j) -> const auto& {
+          return images[j].content_hash;
+        });
+  };
   for (std::size_t i = 0; i < sequence.soft_tokens.size(); ++i) {
-    const PromptImage& image = sequence.request.images[i];
     auto& soft_tokens = sequence.soft_tokens[i];
-    if (soft_tokens || !is_inside(image, chunk)) continue;
+    if (soft_tokens || !is_inside(images[i], chunk)) continue;
     counters_.images.fetch_add(1, std::memory_order_relaxed);
-    soft_tokens = images_.find(image.content_hash);
-    if (soft_tokens) {
+    soft_tokens = images_.find(images[i].content_hash);
+    if (soft_tokens || missing_like(i) != missing.end()) {
       counters_.images_cached.fetch_add(1, std::memory_order_relaxed);
-      continue;
+    } else {
+      missing.push_back(i);
     }
-    GEM8_TRY(SoftTokenMatrix encoded, runner_.encode(*image.patches));
-    const auto bytes = static_cast<std::size_t>(encoded.rows.rows * encoded.rows.stride) *
-                       dtype_bytes(encoded.rows.dtype);
-    soft_tokens = std::make_shared<const SoftTokenMatrix>(std::move(encoded));
-    images_.insert(image.content_hash, soft_tokens, bytes);
+  }
+  for (std::size_t first = 0; first < missing.size();) {
+    std::vector<const Patches*> pass;
+    for (std::int64_t n_patches = 0; first + pass.size() < missing.size();) {
+      const Patches& next = *images[missing[first + pass.size()]].patches;
+      n_patches += next.count();
+      if (!pass.empty() && n_patches > options_.max_pass_patches) break;
+      pass.push_back(&next);
+    }
+    GEM8_TRY(std::vector<SoftTokenMatrix> encoded, runner_.encode(pass));
+    for (std::size_t k = 0; k < pass.size(); ++k) {
+      const std::size_t i = missing[first + k];
+      const auto bytes = static_cast<std::size_t>(encoded[k].rows.rows * encoded[k].rows.stride) *
+                         dtype_bytes(encoded[k].rows.dtype);
+      sequence.soft_tokens[i] = std::make_shared<const SoftTokenMatrix>(std::move(encoded[k]));
+      images_.insert(images[i].content_hash, sequence.soft_tokens[i], bytes);
+    }
+    first += pass.size();
+  }
+  for (std::size_t i = 0; !missing.empty() && i < sequence.soft_tokens.size(); ++i) {
+    auto& soft_tokens = sequence.soft_tokens[i];  // of a picture that is shown again
+    if (!soft_tokens && is_inside(images[i], chunk))
+      soft_tokens = sequence.soft_tokens[*missing_like(i)];
   }
   return {};
 }

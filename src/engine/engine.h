@@ -36,6 +36,9 @@ struct EngineOptions {
   std::size_t channel_capacity = 256;  ///< events a slow reader may lag behind
   std::size_t image_cache_bytes = std::size_t{256}
                                   << 20;  ///< for soft tokens of images seen before
+  /// Images of a step share a pass of the tower up to so many patches; a larger one goes alone. Two
+  /// of 280 soft tokens: bounds the memory of a pass, and more rows make no linear faster.
+  std::int64_t max_pass_patches = 5040;
   EndTokens end_tokens;
 };
 

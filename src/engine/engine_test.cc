@@ -472,6 +472,32 @@ TEST_F(EngineTest, ImagesReachTheModelWholeAndOnce) {
   EXPECT_EQ(engine->stats().images_cached, 1);
 }
 
+TEST_F(EngineTest, ImagesOfAStepShareAPassOfTheTower) {
+  EngineOptions options = small_options();
+  options.max_num_batched_tokens = 64;
+  options.max_pass_patches = 9 * 8;
+  start(options);
+  std::mutex mutex;
+  std::vector<std::int64_t> sizes;
+  runner.on_step = [&](const Batch& batch) {
+    const std::lock_guard lock(mutex);
+    for (const SequenceChunk& chunk : batch.chunks) {
+      for (const SoftTokens& soft : chunk.soft) sizes.push_back(soft.rows.rows);
+    }
+  };
+  // 3 + 5 fill a pass, 9 is too large for any and goes alone, 2 is left.
+  ask(prompt_with_images(50,
+                         {image_at(2, 3, "a"), image_at(7, 5, "b"), image_at(14, 3, "a"),
+                          image_at(20, 9, "c"), image_at(32, 2, "d"), image_at(36, 5, "b")},
+                         1));
+  const std::lock_guard lock(mutex);
+  EXPECT_EQ(sizes, (std::vector<std::int64_t>{3, 5, 3, 9, 2, 5})) << "each has its own rows";
+  EXPECT_EQ(runner.n_encoded(), 4);
+  EXPECT_EQ(runner.n_passes(), 3);
+  EXPECT_EQ(engine->stats().images, 6);
+  EXPECT_EQ(engine->stats().images_cached, 2);
+}
+
 TEST_F(EngineTest, ImagesAreRememberedWithinTheirRoom) {
   EngineOptions options = small_options();
   options.image_cache_bytes = 60;  // one image of 3 x 4 floats, not two

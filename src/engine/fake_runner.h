@@ -51,14 +51,19 @@ class FakeRunner final : public ModelRunner {
   }
   int n_open() const { return n_open_; }
 
-  Result<SoftTokenMatrix> encode(const Patches& image) override {
-    if (encode_fault) GEM8_RETURN_IF_ERROR(encode_fault(image));
-    ++n_encoded_;
-    SoftTokenMatrix encoded;
-    encoded.rows = {nullptr, DType::kF32, image.soft_tokens(), hidden(), hidden()};
+  Result<std::vector<SoftTokenMatrix>> encode(std::span<const Patches* const> images) override {
+    std::vector<SoftTokenMatrix> encoded;
+    for (const Patches* image : images) {
+      if (encode_fault) GEM8_RETURN_IF_ERROR(encode_fault(*image));
+      encoded.emplace_back().rows = {nullptr, DType::kF32, image->soft_tokens(), hidden(),
+                                     hidden()};
+    }
+    n_encoded_ += static_cast<int>(images.size());
+    ++n_passes_;
     return encoded;
   }
-  int n_encoded() const { return n_encoded_; }
+  int n_encoded() const { return n_encoded_; }  ///< images
+  int n_passes() const { return n_passes_; }    ///< of the tower
 
   Status forward(const Batch& batch) override {
     if (on_step) on_step(batch);
@@ -98,6 +103,7 @@ class FakeRunner final : public ModelRunner {
   std::int64_t used_ = 0;
   std::atomic<int> n_open_{0};
   std::atomic<int> n_encoded_{0};
+  std::atomic<int> n_passes_{0};
 };
 
 }  // namespace gem8::testing

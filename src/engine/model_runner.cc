@@ -1,6 +1,7 @@
 #include "engine/model_runner.h"
 
 #include <bit>
+#include <numeric>
 
 #include "model/model.h"
 
@@ -29,10 +30,33 @@ class CachedModelRunner final : public ModelRunner {
   CacheSeq open() override { return cache_.open(); }
   void close(CacheSeq seq) override { cache_.close(seq); }
 
-  Result<SoftTokenMatrix> encode(const Patches& image) override {
+  Result<std::vector<SoftTokenMatrix>> encode(std::span<const Patches* const> images) override {
     if (tower_ == nullptr) return fail(Code::kUnsupported, "this model takes no images");
-    const Patches* const images[] = {&image};
-    return tower_->encode(images);
+    GEM8_TRY(SoftTokenMatrix all, tower_->encode(images));
+    std::vector<SoftTokenMatrix> each;
+    if (images.size() == 1) {
+      each.push_back(std::move(all));
+      return each;
+    }
+    // Memory of its own for each: they leave the cache one by one.
+    Ops& ops = model_.ops();
+    std::int64_t row = 0;
+    for (const Patches* image : images) {
+      std::vector<std::int32_t> rows(static_cast<std::size_t>(image->soft_tokens()));
+      std::iota(rows.begin(), rows.end(), static_cast<std::int32_t>(row));
+      row += image->soft_tokens();
+      SoftTokenMatrix one;
+      one.rows = all.rows;
+      one.rows.rows = image->soft_tokens();
+      one.rows.stride = all.rows.cols;
+      GEM8_TRY(one.memory,
+               ops.device().allocate(static_cast<std::size_t>(one.rows.rows * one.rows.stride) *
+                                     dtype_bytes(one.rows.dtype)));
+      one.rows.data = one.memory.address();
+      ops.gather_rows(all.rows, rows, one.rows);
+      each.push_back(std::move(one));
+    }
+    return each;
   }
 
   Status forward(const Batch& batch) override {

@@ -38,9 +38,9 @@ class ModelRunner {
   virtual CacheSeq open() = 0;
   virtual void close(CacheSeq seq) = 0;
 
-  /// The soft tokens of an image, where forward() can read them. Errors: kUnsupported for a model
-  /// without a tower, and the tower's.
-  virtual Result<SoftTokenMatrix> encode(const Patches& image) = 0;
+  /// The soft tokens of each image, where forward() can read them; one pass for all. Errors:
+  /// kUnsupported for a model without a tower, and the tower's.
+  virtual Result<std::vector<SoftTokenMatrix>> encode(std::span<const Patches* const> images) = 0;
 
   /// One step; afterwards the batch's logit rows can be read until the next. Errors leave
   /// everything as it was.
