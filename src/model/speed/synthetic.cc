@@ -15,38 +15,65 @@ constexpr std::int64_t kHeads = 16;
 constexpr std::int64_t kVocab = 262144;
 constexpr int kRealLayers = 30;
 
+constexpr std::int64_t kVisionHidden = 1152;
+constexpr std::int64_t kVisionFfn = 4304;
+constexpr std::int64_t kVisionHeads = 16;
+constexpr std::int64_t kVisionHeadDim = 72;
+constexpr std::int64_t kVisionPositions = 10240;
+constexpr std::int64_t kPatchValues = 768;
+constexpr int kRealVisionLayers = 27;
+
 constexpr bool is_full(int layer, int n_layers) {
   return layer % 6 == 5 || layer == n_layers - 1;
 }
 
-Json config_json(int n_layers) {
+Json vision_config_json(int n_layers) {
+  return Json::object({{"model_type", "gemma4_vision"},
+                       {"hidden_size", kVisionHidden},
+                       {"intermediate_size", kVisionFfn},
+                       {"num_hidden_layers", n_layers},
+                       {"num_attention_heads", kVisionHeads},
+                       {"num_key_value_heads", kVisionHeads},
+                       {"head_dim", kVisionHeadDim},
+                       {"patch_size", 16},
+                       {"pooling_kernel_size", 3},
+                       {"position_embedding_size", kVisionPositions},
+                       {"rope_parameters", Json::object({{"rope_theta", 100.0}})},
+                       {"use_clipped_linears", false},
+                       {"standardize", true}});
+}
+
+Json config_json(int n_layers, int n_vision_layers) {
   Json types = Json::array();
   for (int i = 0; i < n_layers; ++i)
     types.push_back(is_full(i, n_layers) ? "full_attention" : "sliding_attention");
-  return Json::object({{"architectures", Json::array({"Gemma4ForConditionalGeneration"})},
-                       {"model_type", "gemma4"},
-                       {"text_config", Json::object({{"model_type", "gemma4_text"},
-                                                     {"vocab_size", kVocab},
-                                                     {"hidden_size", kHidden},
-                                                     {"intermediate_size", kFfn},
-                                                     {"num_hidden_layers", n_layers},
-                                                     {"num_attention_heads", kHeads},
-                                                     {"num_key_value_heads", 8},
-                                                     {"num_global_key_value_heads", 2},
-                                                     {"head_dim", 256},
-                                                     {"global_head_dim", 512},
-                                                     {"attention_k_eq_v", true},
-                                                     {"sliding_window", 1024},
-                                                     {"layer_types", types},
-                                                     {"final_logit_softcapping", 30.0},
-                                                     {"hidden_size_per_layer_input", 0},
-                                                     {"enable_moe_block", true},
-                                                     {"num_experts", kExperts},
-                                                     {"top_k_experts", 8},
-                                                     {"moe_intermediate_size", kExpertFfn},
-                                                     {"max_position_embeddings", 262144}})},
-                       {"quantization_config",
-                        Json::object({{"quant_method", "fp8"}, {"activation_scheme", "static"}})}});
+  Json config =
+      Json::object({{"architectures", Json::array({"Gemma4ForConditionalGeneration"})},
+                    {"model_type", "gemma4"},
+                    {"text_config", Json::object({{"model_type", "gemma4_text"},
+                                                  {"vocab_size", kVocab},
+                                                  {"hidden_size", kHidden},
+                                                  {"intermediate_size", kFfn},
+                                                  {"num_hidden_layers", n_layers},
+                                                  {"num_attention_heads", kHeads},
+                                                  {"num_key_value_heads", 8},
+                                                  {"num_global_key_value_heads", 2},
+                                                  {"head_dim", 256},
+                                                  {"global_head_dim", 512},
+                                                  {"attention_k_eq_v", true},
+                                                  {"sliding_window", 1024},
+                                                  {"layer_types", types},
+                                                  {"final_logit_softcapping", 30.0},
+                                                  {"hidden_size_per_layer_input", 0},
+                                                  {"enable_moe_block", true},
+                                                  {"num_experts", kExperts},
+                                                  {"top_k_experts", 8},
+                                                  {"moe_intermediate_size", kExpertFfn},
+                                                  {"max_position_embeddings", 262144}})},
+                    {"quantization_config",
+                     Json::object({{"quant_method", "fp8"}, {"activation_scheme", "static"}})}});
+  if (n_vision_layers > 0) config.set("vision_config", vision_config_json(n_vision_layers));
+  return config;
 }
 
 /// Hands out pieces of one allocation after all sizes are known.
@@ -159,18 +186,51 @@ void add_layer(Arena& arena, int i, bool full) {
   }
 }
 
+void add_tower(Arena& arena, int n_layers) {
+  const std::string tower = "model.vision_tower.";
+  constexpr std::int64_t kWidth = kVisionHeads * kVisionHeadDim;
+  const auto add = [&](const std::string& name, std::vector<std::int64_t> shape) {
+    arena.add(name, DType::kBF16, std::move(shape));
+  };
+  add(tower + "patch_embedder.input_proj.weight", {kVisionHidden, kPatchValues});
+  add(tower + "patch_embedder.position_embedding_table", {2, kVisionPositions, kVisionHidden});
+  for (int i = 0; i < n_layers; ++i) {
+    const std::string p = fmt::format("{}encoder.layers.{}.", tower, i);
+    for (const char* norm : {"input_layernorm", "post_attention_layernorm",
+                             "pre_feedforward_layernorm", "post_feedforward_layernorm"}) {
+      add(p + norm + ".weight", {kVisionHidden});
+    }
+    for (const char* norm : {"q_norm", "k_norm"})
+      add(p + "self_attn." + norm + ".weight", {kVisionHeadDim});
+    for (const char* linear : {"q_proj", "k_proj", "v_proj"})
+      add(p + "self_attn." + linear + ".linear.weight", {kWidth, kVisionHidden});
+    add(p + "self_attn.o_proj.linear.weight", {kVisionHidden, kWidth});
+    for (const char* linear : {"gate_proj", "up_proj"})
+      add(p + "mlp." + linear + ".linear.weight", {kVisionFfn, kVisionHidden});
+    add(p + "mlp.down_proj.linear.weight", {kVisionHidden, kVisionFfn});
+  }
+  for (const char* name : {"std_bias", "std_scale"}) add(tower + name, {kVisionHidden});
+  add("model.embed_vision.embedding_projection.weight", {kHidden, kVisionHidden});
+}
+
 }  // namespace
 
-Result<std::shared_ptr<const Checkpoint>> make_synthetic_26b_a4b(int n_layers, ThreadPool& pool) {
+Result<std::shared_ptr<const Checkpoint>> make_synthetic_26b_a4b(int n_layers, ThreadPool& pool,
+                                                                 int n_vision_layers) {
+  if (n_vision_layers < 0 || n_vision_layers > kRealVisionLayers) {
+    return fail(Code::kInvalidArgument, "{} layers of 26b-a4b's image tower, wanted 0 to {}",
+                n_vision_layers, kRealVisionLayers);
+  }
   if (n_layers < 1 || n_layers > kRealLayers) {
     return fail(Code::kInvalidArgument, "{} layers of 26b-a4b, wanted 1 to {}", n_layers,
                 kRealLayers);
   }
-  GEM8_TRY(ModelConfig config, parse_model_config(config_json(n_layers)));
+  GEM8_TRY(ModelConfig config, parse_model_config(config_json(n_layers, n_vision_layers)));
   Arena arena;
   arena.add("model.language_model.embed_tokens.weight", DType::kBF16, {kVocab, kHidden});
   arena.add("model.language_model.norm.weight", DType::kBF16, {kHidden});
   for (int i = 0; i < n_layers; ++i) add_layer(arena, i, is_full(i, n_layers));
+  if (n_vision_layers > 0) add_tower(arena, n_vision_layers);
   GEM8_TRY(auto memory, arena.fill(pool));
   GEM8_TRY(Checkpoint checkpoint,
            Checkpoint::from_tensors(std::move(config), arena.take(), std::move(memory)));
