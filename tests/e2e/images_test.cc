@@ -276,6 +276,48 @@ TEST_F(ImageServer, BadPicturesHarmNobodyElse) {
   for (int i = 0; i < 6; ++i) EXPECT_EQ(post(text_only).text(), expected);
 }
 
+TEST_F(ImageServer, TheBytesDecideNotTheMediaType) {
+  const std::string bytes = data_url(kDemo + "/images/002.png");
+  const std::string base64 = bytes.substr(bytes.find(','));
+  const std::string question = "Tell me the colour of the shape.";
+  const std::string expected = post(ask_about(bytes, question)).text();
+  for (const char* type : {"data:image/jpeg;base64", "data:text/html;base64", "data:;base64",
+                           "DATA:application/octet-stream;BASE64"}) {
+    const Answer answer = post(ask_about(type + base64, question));
+    EXPECT_EQ(answer.status, 200) << type;
+    EXPECT_EQ(answer.text(), expected) << type;
+  }
+}
+
+/// A server that redirects is not asked either: its own address is refused before it can.
+TEST_F(ImageServer, ARedirectToLoopbackIsNeverReached) {
+  LoopbackServer secret([](std::string_view) { return http_ok("secret"); });
+  LoopbackServer door(
+      [&](std::string_view) { return http_redirect(secret.url("/admin", "localhost")); });
+  for (const char* host : {"127.0.0.1", "localhost"}) {
+    const Answer refused = post(ask_about(door.url("/x.png", host), "What is this?"));
+    EXPECT_EQ(refused.status, 400) << host;
+    EXPECT_EQ(refused.param(), "messages[0].content[0].image_url.url") << host;
+    EXPECT_EQ(to_text(refused.body).find("secret"), std::string::npos) << host;
+  }
+  EXPECT_EQ(door.n_connections() + secret.n_connections(), 0);
+}
+
+/// What the headers declare is refused before memory is taken for it.
+TEST_F(ImageServer, BombsTakeNoMemory) {
+  post(ask_about(data_url(kDemo + "/images/002.png"), "What is this?"));
+  const std::int64_t before = served_->process().peak_memory();
+  ASSERT_GT(before, 0);
+  for (int i = 0; i < 4; ++i) {
+    for (const char* name : {"bomb_real.png", "bomb_header.png"}) {
+      const Answer refused = post(ask_about(data_url(kVision + "bad/" + name), "What is this?"));
+      EXPECT_EQ(refused.status, 400) << name;
+      EXPECT_EQ(refused.param(), "messages[0].content[0].image_url.url") << name;
+    }
+  }
+  EXPECT_LT(served_->process().peak_memory() - before, std::int64_t{64} << 20);
+}
+
 TEST_F(ImageServer, AClientThatLeavesWhileItsPictureIsFetchedIsForgotten) {
   {
     HttpClient client(served_->port());

@@ -84,6 +84,14 @@ void Process::signal(int number) const {
   ::kill(pid_, number);
 }
 
+std::int64_t Process::peak_memory() const {
+  std::ifstream file("/proc/" + std::to_string(pid_) + "/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) * 1024;
+  }
+  return 0;
+}
+
 int Process::wait() {
   if (status_ != -3) return status_;
   int status = 0;

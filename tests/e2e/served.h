@@ -28,6 +28,8 @@ class Process {
   void signal(int number) const;
   /// The exit status; -1 when a signal ended it, -2 when it has not ended after a minute.
   int wait();
+  /// The most memory it has had resident so far, in bytes; 0 when it is gone.
+  std::int64_t peak_memory() const;
 
  private:
   int pid_ = -1;
