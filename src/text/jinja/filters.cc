@@ -170,7 +170,7 @@ Outcome<Value> escape(Runtime&, const Bound& a) {
   return Value(std::move(out));
 }
 Outcome<Value> indent(Runtime& runtime, const Bound& a) {
-  GEM8_TRY(const std::string text, to_str(*a[0]));
+  GEM8_TRY(const std::string text, need_text(*a[0], "indent"));
   std::string width(4, ' ');
   if (a[1] && a[1]->is_string()) {
     width = a[1]->text();
@@ -217,7 +217,8 @@ Outcome<Value> wordcount(Runtime&, const Bound& a) {
   return Value(n);
 }
 Outcome<Value> truncate(Runtime&, const Bound& a) {
-  GEM8_TRY(const std::string text, to_str(*a[0]));
+  if (a[0]->is_undefined()) return *a[0];
+  GEM8_TRY(const std::string text, need_text(*a[0], "truncate"));
   GEM8_TRY(const std::int64_t length, number(a[1], 255, "truncate"));
   GEM8_TRY(const std::string end, text_or(a[3], "..."));
   GEM8_TRY(const std::int64_t leeway, number(a[4], 5, "truncate"));
@@ -235,7 +236,7 @@ Outcome<Value> truncate(Runtime&, const Bound& a) {
   return Value(kept + end);
 }
 Outcome<Value> wordwrap(Runtime&, const Bound& a) {
-  GEM8_TRY(const std::string text, to_str(*a[0]));
+  GEM8_TRY(const std::string text, need_text(*a[0], "wordwrap"));
   GEM8_TRY(const std::int64_t width, number(a[1], 79, "wordwrap"));
   if (a[2] || a[3] || a[4] || width < 1 || text.find('-') != std::string::npos ||
       text.find('\t') != std::string::npos) {
@@ -428,7 +429,8 @@ Outcome<Value> to_integer(Runtime&, const Bound& a) {
   } else {
     GEM8_RETURN_IF_ERROR(need_defined(*a[0]));
   }
-  if (!real || !(std::abs(*real) < 1e38)) return fallback;
+  if (!real || !std::isfinite(*real)) return fallback;
+  if (std::abs(*real) >= 1e38) return failure(ErrorClass::kLimit, "int: a number beyond 128 bits");
   return Value(static_cast<Integer>(*real));
 }
 Outcome<Value> to_float(Runtime&, const Bound& a) {
@@ -455,7 +457,8 @@ Outcome<Value> round(Runtime&, const Bound& a) {
         "{:.{}f}", *real, precision)));  // decimal digits of the exact value, half to even
   }
   const double scale = std::pow(10.0, static_cast<double>(precision));
-  return Value((method == "ceil" ? std::ceil(*real * scale) : std::floor(*real * scale)) / scale);
+  const double whole = method == "ceil" ? std::ceil(*real * scale) : std::floor(*real * scale);
+  return Value((whole + 0.0) / scale);  // Python goes through an integer, which has no -0
 }
 
 // --- sequences ---
@@ -555,6 +558,7 @@ Outcome<Value> unique(Runtime& runtime, const Bound& a) {
       GEM8_TRY(key, member_of(runtime, std::move(key), *a[2]));
     }
     key = folded(key, flag(a[1]));
+    GEM8_RETURN_IF_ERROR(need_hashable(key));
     GEM8_RETURN_IF_ERROR(runtime.charge(seen.size()));
     if (std::ranges::any_of(seen, [&](const Value& other) { return equal(key, other); })) continue;
     seen.push_back(std::move(key));
@@ -625,7 +629,7 @@ Outcome<Value> slices(Runtime& runtime, const Bound& a) {
     List part(values.begin() + static_cast<std::ptrdiff_t>(at),
               values.begin() + static_cast<std::ptrdiff_t>(at + size));
     at += size;
-    if (a[2] && !a[2]->is_none() && extra != 0 && i >= extra) part.push_back(*a[2]);
+    if (a[2] && !a[2]->is_none() && i >= extra) part.push_back(*a[2]);
     out.push_back(Value::list(std::move(part)));
   }
   return Value::generator(std::move(out));
@@ -644,7 +648,7 @@ Outcome<Value> groupby(Runtime& runtime, const Bound& a) {
     group.push_back(keyed[i].second);
     if (i + 1 < keyed.size() && equal(keyed[i].first, keyed[i + 1].first)) continue;
     GEM8_TRY(Value name, member_of(runtime, group.front(), *a[1], fallback));
-    out.push_back(Value::tuple({std::move(name), Value::list(std::exchange(group, {}))}));
+    out.push_back(Value::group(std::move(name), std::exchange(group, {})));
   }
   return bounded(Value::list(std::move(out)));
 }

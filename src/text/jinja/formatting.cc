@@ -100,7 +100,14 @@ Outcome<std::string> float_field(double value, const Spec& spec) {
   std::string digits(buffer, static_cast<std::size_t>(std::clamp(n, 0, 511)));
   if (spec.comma) insert_commas(digits);
   if (spec.type == '%') digits += '%';
-  return padded(with_sign(std::move(digits), std::signbit(value), spec.sign), spec, '>');
+  const bool negative = std::signbit(value) && !std::isnan(value);
+  return padded(with_sign(std::move(digits), negative, spec.sign), spec, '>');
+}
+
+/// Text is padded with the '0' of "05" at most where a fill is due, never behind a sign.
+Spec without_zero(Spec spec) {
+  spec.zero = false;
+  return spec;
 }
 
 bool is_float_type(char type) {
@@ -130,18 +137,18 @@ Outcome<std::string> percent_field(const Value& value, const Spec& spec) {
       if (spec.type == 'a')
         return failure(ErrorClass::kRuntime, "the format %a is not implemented");
       GEM8_TRY(const std::string text, spec.type == 's' ? to_str(value) : to_repr(value));
-      return padded(cut(text, spec.precision), spec, '>');
+      return padded(cut(text, spec.precision), without_zero(spec), '>');
     }
     case 'c': {
       if (value.is_string() && utf8::length(value.text()) == 1)
-        return padded(value.text(), spec, '>');
+        return padded(value.text(), without_zero(spec), '>');
       const auto point = value.integer();
       if (!point || *point < 0 || *point > 0x10FFFF || (*point >= 0xD800 && *point < 0xE000)) {
         return failure(ErrorClass::kType, "%c requires an int or a unicode character");
       }
       std::string text;
       utf8::append(text, static_cast<char32_t>(*point));
-      return padded(text, spec, '>');
+      return padded(text, without_zero(spec), '>');
     }
     case 'd':
     case 'i':
@@ -264,11 +271,13 @@ namespace {
 Outcome<Spec> read_spec(std::string_view text) {
   Spec spec;
   std::size_t i = 0;
+  bool has_fill = false;
   const auto is_align = [](char c) { return c == '<' || c == '>' || c == '^' || c == '='; };
   if (!text.empty()) {
     const std::size_t after = utf8::decode_at(text, 0).next;
     if (after < text.size() && is_align(text[after])) {
       spec.fill = text.substr(0, after);
+      has_fill = true;
       spec.align = text[after];
       i = after + 1;
     } else if (is_align(text[0])) {
@@ -284,6 +293,7 @@ Outcome<Spec> read_spec(std::string_view text) {
   }
   if (i < text.size() && text[i] == '0') {
     spec.zero = true;
+    if (!has_fill) spec.fill = "0";
     ++i;
   }
   i = read_number(text, i, spec.width);
@@ -309,10 +319,14 @@ Outcome<std::string> brace_value(const Value& value, std::string_view spec_text)
     if (spec.type != '\0' && spec.type != 's')
       return failure(ErrorClass::kValue, "Unknown format code '{}' for object of type 'str'",
                      spec.type);
-    return padded(cut(value.text(), spec.precision), spec, '<');
+    if (spec.comma || spec.sign != '-' || spec.align == '=' || spec.alternate)
+      return failure(ErrorClass::kValue, "the format '{}' is not one of text", spec_text);
+    return padded(cut(value.text(), spec.precision), without_zero(spec), '<');
   }
   GEM8_RETURN_IF_ERROR(need_defined(value));
   const auto integer = value.integer();
+  if (integer && spec.precision >= 0 && !is_float_type(spec.type))
+    return failure(ErrorClass::kValue, "Precision not allowed in integer format specifier");
   if (integer &&
       (spec.type == '\0' || std::string_view("dxXob").find(spec.type) != std::string_view::npos)) {
     return integer_field(*integer, spec);

@@ -38,8 +38,11 @@ RenderOptions options_at(const Json* now) {
   return options;
 }
 
-TEST(Jinja, ReproducesEverySnippet) {
-  for (const Json& row : testing::read_json_lines(golden() / "jinja.jsonl")) {
+class JinjaGolden : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(, JinjaGolden, ::testing::Values("jinja.jsonl", "constructs.jsonl"));
+
+TEST_P(JinjaGolden, ReproducesEverySnippet) {
+  for (const Json& row : testing::read_json_lines(golden() / GetParam())) {
     const std::string& source = row.find("template")->as_string();
     const auto rendered = render(source, *row.find("context"), options_at(row.find("now")));
     const Json& error = *row.find("error");
@@ -93,6 +96,26 @@ TEST(Jinja, ReproducesEveryConversation) {
     } else {
       EXPECT_FALSE(rendered.has_value()) << label << "\n" << *rendered;
     }
+  }
+}
+
+TEST(Jinja, RefusesWhatItWouldRenderDifferently) {
+  const char* cases[] = {
+      "{{ [1] | map('string') }}",    // an address in memory
+      "{{ [[1] | select('odd')] }}",  // the same, inside a list
+      "{{ 'a'.upper }}",              // the same
+      "{% macro m() %}{% endmacro %}{{ m }}",
+      "{{ '\u00b2'.isdigit() }}",    // a digit that is not decimal
+      "{{ '\u4e00'.isnumeric() }}",  // an ideograph that is a number
+      "{{ [1, 2] | truncate(5) }}",
+      "{{ 1 | indent }}",
+      "{{ [[1], [1]] | unique | list }}",
+      "{{ {'a': 1} | xmlattr }}",
+      "{{ 'a'.translate({97: 'b'}) }}",
+  };
+  for (const char* source : cases) {
+    const auto rendered = render(source, Json::object());
+    EXPECT_FALSE(rendered.has_value()) << source << " renders as " << *rendered;
   }
 }
 

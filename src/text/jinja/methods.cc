@@ -1,4 +1,6 @@
 // The methods of Python's built-in types.
+#include <utf8proc.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -31,13 +33,6 @@ const Texts kBytesMethods = {"decode", "hex"};
 
 bool among(Texts names, std::string_view name) {
   return std::ranges::find(names, name) != names.end();
-}
-
-Outcome<std::string> need_text(const Value& value, std::string_view what) {
-  GEM8_RETURN_IF_ERROR(need_defined(value));
-  if (!value.is_string())
-    return failure(ErrorClass::kType, "{}: expected str, found {}", what, value.type_name());
-  return value.text();
 }
 
 using Bound = std::vector<std::optional<Value>>;
@@ -254,6 +249,12 @@ Outcome<Value> pad(std::string_view name, std::string_view text, const Bound& bo
   return Value(times(left) + std::string(text) + times(gap - left));
 }
 
+/// Superscripts, fractions, Roman numerals and the like: numbers that are not decimal digits.
+bool is_other_number(char32_t point) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(point));
+  return category == UTF8PROC_CATEGORY_NO || category == UTF8PROC_CATEGORY_NL;
+}
+
 Outcome<Value> classify(std::string_view name, std::string_view text) {
   if (name == "isascii")
     return Value(
@@ -270,12 +271,19 @@ Outcome<Value> classify(std::string_view name, std::string_view text) {
         return Value(false);
       continue;
     }
-    // Digits other than decimal ones (superscripts, fractions) are numeric in Python; they are told
-    // apart by the category alone here.
-    const bool fits = name == "isspace"   ? python::is_space(point)
-                      : name == "isalpha" ? python::is_alpha(point)
-                      : name == "isalnum" ? python::is_alpha(point) || python::is_decimal(point)
-                                          : python::is_decimal(point);
+    // The category does not tell which other numbers are digits, nor which ideographs are numbers.
+    const bool unknown = (name == "isdigit" && is_other_number(point)) ||
+                         (name == "isnumeric" && point >= 0x2E80 && python::is_alpha(point));
+    if (unknown) {
+      return failure(ErrorClass::kRuntime, "str.{} of U+{:04X} is not implemented", name,
+                     static_cast<std::uint32_t>(point));
+    }
+    const bool numeric = python::is_decimal(point) || is_other_number(point);
+    const bool fits = name == "isspace"     ? python::is_space(point)
+                      : name == "isalpha"   ? python::is_alpha(point)
+                      : name == "isalnum"   ? python::is_alpha(point) || numeric
+                      : name == "isnumeric" ? numeric
+                                            : python::is_decimal(point);
     if (!fits) return Value(false);
   }
   return Value(name == "islower" || name == "isupper" ? cased : true);
@@ -424,9 +432,33 @@ Outcome<Value> call_dict_method(const Value& self, const std::string& name, Argu
   return failure(ErrorClass::kRuntime, "the method dict.{} is not implemented", name);
 }
 
+/// The attributes of groups, numbers and ranges that are no methods.
+std::optional<Value> plain_attribute(const Value& object, std::string_view name) {
+  if (const auto* sequence = object.get<Value::Sequence>(); sequence && sequence->is_group) {
+    if (name == "grouper") return sequence->items->front();
+    if (name == "list") return sequence->items->back();
+  }
+  if (const auto* range = object.get<Value::Range>()) {
+    if (name == "start") return Value(range->start);
+    if (name == "stop") return Value(range->stop);
+    if (name == "step") return Value(range->step);
+  }
+  if (const auto integer = object.integer()) {
+    if (name == "real" || name == "numerator") return Value(*integer);
+    if (name == "imag") return Value(0);
+    if (name == "denominator") return Value(1);
+  }
+  if (object.get<double>() != nullptr) {
+    if (name == "real") return object;
+    if (name == "imag") return Value(0.0);
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<Value> method(const Value& object, std::string_view name) {
+  if (auto plain = plain_attribute(object, name)) return plain;
   const auto forbidden = [&] {
     return Value::undefined(
         fmt::format("access to attribute '{}' of '{}' object is unsafe", name, object.type_name()),

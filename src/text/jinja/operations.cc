@@ -119,6 +119,23 @@ Outcome<std::int64_t> need_integer(const Value& value, std::string_view what) {
   return static_cast<std::int64_t>(*integer);
 }
 
+Outcome<std::string> need_text(const Value& value, std::string_view what) {
+  GEM8_RETURN_IF_ERROR(need_defined(value));
+  if (!value.is_string())
+    return failure(ErrorClass::kType, "{}: expected str, found {}", what, value.type_name());
+  return value.text();
+}
+
+Outcome<void> need_hashable(const Value& value) {
+  const auto* sequence = value.get<Value::Sequence>();
+  if (value.mapping() != nullptr || (sequence != nullptr && !sequence->is_tuple))
+    return failure(ErrorClass::kType, "unhashable type: '{}'", value.type_name());
+  if (sequence != nullptr) {
+    for (const Value& item : *sequence->items) GEM8_RETURN_IF_ERROR(need_hashable(item));
+  }
+  return {};
+}
+
 Outcome<Value> binary_operation(Runtime& runtime, std::string_view op, const Value& a,
                                 const Value& b) {
   if (op == "%" && a.is_string()) {
@@ -180,11 +197,7 @@ Outcome<bool> contains(Runtime& runtime, const Value& container, const Value& it
     return container.text().find(item.text()) != std::string::npos;
   }
   if (const Dict* dict = container.mapping()) {
-    if (item.items() != nullptr || item.mapping() != nullptr) {
-      if (!item.get<Value::Sequence>() || !item.get<Value::Sequence>()->is_tuple) {
-        return failure(ErrorClass::kType, "unhashable type: '{}'", item.type_name());
-      }
-    }
+    GEM8_RETURN_IF_ERROR(need_hashable(item));
     return dict->find(item) != nullptr;
   }
   if (const auto* range = container.get<Value::Range>()) {
@@ -358,9 +371,8 @@ Outcome<Value> subscript(Runtime& runtime, const Value& object, const Value& key
 Outcome<Value> slice(Runtime& runtime, const Value& object, const Value* start, const Value* stop,
                      const Value* step) {
   GEM8_RETURN_IF_ERROR(need_defined(object));
-  if (!object.items() && !object.is_string() && !object.get<Value::Range>()) {
-    return Value::undefined(fmt::format("{} object has no such element", object.type_name()));
-  }
+  if (!object.items() && !object.is_string() && !object.get<Value::Range>())
+    return failure(ErrorClass::kType, "a '{}' object cannot be sliced", object.type_name());
   const auto bound = [](const Value* value, std::int64_t fallback) -> Outcome<std::int64_t> {
     if (value == nullptr || value->is_none()) return fallback;
     GEM8_RETURN_IF_ERROR(need_defined(*value));
@@ -380,6 +392,12 @@ Outcome<Value> slice(Runtime& runtime, const Value& object, const Value* start, 
   if (to < 0) to += n;
   from = std::clamp(from, low, high);
   to = std::clamp(to, low, high);
+  if (const auto* range = object.get<Value::Range>()) {
+    std::int64_t scaled = 0;
+    if (__builtin_mul_overflow(range->step, stride, &scaled)) return too_large();
+    return Value(
+        Value::Range{range->start + from * range->step, range->start + to * range->step, scaled});
+  }
   GEM8_TRY(const List items, iterate(runtime, object));
   List taken;
   for (std::int64_t i = from; stride > 0 ? i < to : i > to; i += stride)

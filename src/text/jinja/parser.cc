@@ -518,7 +518,9 @@ class Parser {
       case TokenKind::kFloat: {
         const Token token = take();
         double value = 0;
-        std::from_chars(token.text.data(), token.text.data() + token.text.size(), value);
+        const auto [end, error] =
+            std::from_chars(token.text.data(), token.text.data() + token.text.size(), value);
+        if (error != std::errc()) return wrong("the number {} is out of range", token.text);
         return constant(value, line);
       }
       default:

@@ -55,6 +55,9 @@ Outcome<Value> slice(Runtime& runtime, const Value& object, const Value* start, 
 /// An error where a value is needed and `value` is undefined.
 Outcome<void> need_defined(const Value& value);
 Outcome<std::int64_t> need_integer(const Value& value, std::string_view what);
+Outcome<std::string> need_text(const Value& value, std::string_view what);
+/// An error for a list or dict, alone or inside tuples: no key of a dict, nothing to be unique.
+Outcome<void> need_hashable(const Value& value);
 
 // --- text (formatting.cc) ---
 /// Python's "format % arguments".

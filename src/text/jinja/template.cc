@@ -449,9 +449,7 @@ class Renderer : public Runtime {
     if (e.kind == ExprKind::kTuple) return bounded(Value::tuple(std::move(items)));
     Dict members;
     for (std::size_t i = 0; i < items.size(); i += 2) {
-      if (items[i].mapping() || (items[i].items() && !items[i].get<Value::Sequence>()->is_tuple)) {
-        return failure(ErrorClass::kType, "unhashable type: '{}'", items[i].type_name());
-      }
+      GEM8_RETURN_IF_ERROR(need_hashable(items[i]));
       members.set(items[i], std::move(items[i + 1]));
     }
     return bounded(Value::dict(std::move(members)));

@@ -63,7 +63,13 @@ Value Value::sequence(List items, bool is_tuple) {
   }
   Value value;
   value.data =
-      Sequence{std::make_shared<const List>(std::move(items)), is_tuple, depth + 1, weight};
+      Sequence{std::make_shared<const List>(std::move(items)), is_tuple, depth + 1, weight, false};
+  return value;
+}
+
+Value Value::group(Value key, List items) {
+  Value value = tuple({std::move(key), list(std::move(items))});
+  std::get<Sequence>(value.data).is_group = true;
   return value;
 }
 
@@ -470,8 +476,26 @@ void append_repr(const Value& value, std::string& out, int level) {
     append_members(*names->members, out, level);
     out += '>';
   } else {
-    out += fmt::format("<{}>", value.type_name());
+    out += fmt::format("<{}>", value.type_name());  // refused by the caller
   }
+}
+
+/// A part of the value, or itself, that Python prints with its address in memory; null: none.
+const Value* without_text(const Value& value) {
+  if (value.get<Value::Generator>() || value.get<Value::ObjectRef>()) return &value;
+  const auto first_in = [](const List& items) -> const Value* {
+    for (const Value& item : items) {
+      if (const Value* found = without_text(item)) return found;
+    }
+    return nullptr;
+  };
+  if (const List* items = value.items()) return first_in(*items);
+  if (const Dict* dict = value.mapping()) {
+    for (const auto& [key, member] : dict->members()) {
+      if (const Value* found = without_text(member)) return found;
+    }
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -479,6 +503,10 @@ void append_repr(const Value& value, std::string& out, int level) {
 Outcome<std::string> to_repr(const Value& value) {
   if (value.weight() > kMaxValueWeight)
     return failure(ErrorClass::kLimit, "a value of more than {} parts is printed", kMaxValueWeight);
+  if (const Value* part = without_text(value)) {
+    return failure(ErrorClass::kType, "a {} is printed, which has no text (| list shows its items)",
+                   part->type_name());
+  }
   std::string out;
   append_repr(value, out, 0);
   if (out.size() > kMaxReprBytes)

@@ -50,6 +50,7 @@ class Value {
     bool is_tuple;
     std::uint32_t depth;
     std::uint64_t weight;
+    bool is_group = false;  ///< a tuple of groupby: its two items are also .grouper and .list
   };
   struct Mapping {
     std::shared_ptr<const Dict> dict;
@@ -100,6 +101,7 @@ class Value {
   static Value undefined(std::string why, bool forbidden = false);
   static Value list(List items) { return sequence(std::move(items), false); }
   static Value tuple(List items) { return sequence(std::move(items), true); }
+  static Value group(Value key, List items);
   static Value dict(Dict members);
   static Value generator(List items) { return Generator{std::make_shared<List>(std::move(items))}; }
   /// Deep copy of JSON: what request bodies become.
