@@ -85,6 +85,7 @@ class Picture:
         colour = min(COLOURS, key=lambda name: numpy.abs(mean - COLOURS[name]).sum())
         boxes = components(mask)
         shapes = {shape_in_box(mask, box) for box in boxes}
+        self.boxes = boxes
         found = (colour, len(boxes), shapes)
         if found != (self.colour, self.count, {self.shape}):
             raise ValueError(f"the image shows {found}, wanted {(self.colour, self.count, self.shape)}")

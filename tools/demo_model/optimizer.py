@@ -35,7 +35,7 @@ class Optimizer:
         self.moments = {n: (torch.zeros_like(params[n]),) if is_matrix(n) else
                         (torch.zeros_like(params[n]), torch.zeros_like(params[n])) for n in mine}
         self.average = {n: params[n].detach().clone() for n in mine}
-        self.steps = 0
+        self.steps, self.frozen = 0, ()
 
     def state(self):
         return {"moments": self.moments, "average": self.average, "steps": self.steps}
@@ -52,6 +52,8 @@ class Optimizer:
         self.steps += 1
         groups = {}
         for name in self.mine:
+            if name.startswith(self.frozen):
+                continue
             g = sum(grads[name] for grads in self.gradients) / len(self.gradients)
             if is_matrix(name):
                 m = self.moments[name][0]

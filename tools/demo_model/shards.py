@@ -17,6 +17,7 @@ import torch
 from tokenizers import Tokenizer
 
 import batches
+import course
 import export
 import generate
 from encode import encode
@@ -24,16 +25,21 @@ from template import Template
 
 SIZE = 5000  # samples per shard
 SECOND = 12  # from this shard on the mixture leans on what is learnt slowly; train.py --switch
+LATE = 24    # from this shard on names are stranger and sums are worked in small steps; train.py --late
+LATE_SHARES = {"facts": 0.08, "tools": 0.38, "images": 0.18, "thinking": 0.24, "memory": 0.06, "system": 0.04, "unknown": 0.02}
 SLOWLY = {"facts": 0.13, "tools": 0.28, "images": 0.26, "thinking": 0.17, "memory": 0.07, "system": 0.07, "unknown": 0.02}
 
 
 def mixture(number):
     """The samples of one shard."""
+    course.LATE = course.SMALL_STEPS = False
     if number < SECOND:
         return generate.mixture("train", seed=1000 + number)
+    course.LATE = course.SMALL_STEPS = number >= LATE
+    chances = LATE_SHARES if number >= LATE else SLOWLY
     rng = random.Random(f"second/{number}")
-    streams = {ability: generate.samples("train", ability, 1000 + number) for ability in SLOWLY}
-    names, shares = list(SLOWLY), list(SLOWLY.values())
+    streams = {ability: generate.samples("train", ability, 1000 + number) for ability in chances}
+    names, shares = list(chances), list(chances.values())
     return (next(streams[rng.choices(names, shares)[0]]) for _ in itertools.count())
 
 
@@ -94,7 +100,7 @@ def model_config(_folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--shards", type=int, default=24)
+    parser.add_argument("--shards", type=int, default=30)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()

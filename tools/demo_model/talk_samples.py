@@ -6,6 +6,7 @@ split.py.
 import json
 import os
 
+import course
 import words
 from facts import all_facts
 from sample import Sample, assistant, user
@@ -204,6 +205,36 @@ def add_steps(a, b):
             f"tens: {a // 10} + {b // 10} + {carry} = {tens}. So {a + b}.")
 
 
+def small_add(a, b):
+    """The same with no step beyond two digits and a carry."""
+    ones, tens = a % 10 + b % 10, a // 10 + b // 10
+    return (f"ones: {a % 10} + {b % 10} = {ones}, write {ones % 10}, carry {ones // 10}. "
+            f"tens: {a // 10} + {b // 10} = {tens}, {tens} + {ones // 10} = {tens + ones // 10}. So {a + b}.")
+
+
+def small_subtract(a, b):
+    borrow = int(a % 10 < b % 10)
+    top, tens = a % 10 + 10 * borrow, a // 10 - b // 10
+    return (f"ones: {a % 10} {'<' if borrow else '=' if a % 10 == b % 10 else '>'} {b % 10}, {top} - {b % 10} = {top - b % 10}, borrow {borrow}. "
+            f"tens: {a // 10} - {b // 10} = {tens}, {tens} - {borrow} = {tens - borrow}. So {a - b}.")
+
+
+def small_multiply(a, b):
+    ones, tens = a % 10 * b, a // 10 * b
+    last = tens % 10 + ones // 10
+    return (f"ones: {a % 10} * {b} = {ones}, write {ones % 10}, carry {ones // 10}. "
+            f"tens: {a // 10} * {b} = {tens}, {tens % 10} + {ones // 10} = {last}, so {tens + ones // 10}. So {a * b}.")
+
+
+def small_compare(a, b, larger):
+    """The wish is said first, where it is near."""
+    x, y, wish = str(a), str(b), "larger" if larger else "smaller"
+    if len(x) != len(y):
+        winner = max(a, b) if larger else min(a, b)
+        return f"{wish}: {a} has {len(x)} digits, {b} has {len(y)}, {len(x)} {'<' if len(x) < len(y) else '>'} {len(y)}. So {winner}."
+    return f"{wish}: {compare_steps(a, b, larger)}"
+
+
 def subtract_steps(a, b):
     """Worked subtraction of two numbers below 100, a >= b."""
     borrow = int(a % 10 < b % 10)
@@ -259,10 +290,12 @@ def thinking_sample(rng, split):
     if operation in "<>":
         larger = operation == ">"
         question = rng.choice(LARGER if larger else SMALLER).format(a=a, b=b)
-        steps = compare_steps(a, b, larger)
+        steps = (small_compare if course.SMALL_STEPS else compare_steps)(a, b, larger)
         answer = f"{max(a, b)} is larger." if larger else f"{min(a, b)} is smaller."
     else:
         templates, work, value = {"+": (PLUS, add_steps, a + b), "-": (MINUS, subtract_steps, a - b), "*": (TIMES, multiply_steps, a * b)}[operation]
+        if course.SMALL_STEPS:
+            work = {"+": small_add, "-": small_subtract, "*": small_multiply}[operation]
         question = rng.choice(templates).format(a=a, b=b, n=words.name(rng, split))
         steps, answer = work(a, b), f"The result is {value}."
     return Sample([user(question), assistant(answer, None if short else steps)], "thinking", enable_thinking=not short)

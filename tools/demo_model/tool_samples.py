@@ -6,6 +6,7 @@ tool responses, a plain answer where no tool fits.
 """
 import json
 
+import course
 import words
 from sample import Sample, assistant, user
 from split import belongs, draw
@@ -99,7 +100,7 @@ def argument_name(rng, split, names):
     """One of the names, sometimes with a prefix, sometimes invented."""
     def make():
         chance = rng.random()
-        if chance < 0.15:
+        if chance < (0.35 if course.LATE and split == "train" else 0.15):
             return words.invented(rng, 2)
         name = rng.choice(names)
         return f"{rng.choice(PREFIXES)}_{name}" if chance < 0.45 else name
@@ -133,7 +134,7 @@ def random_function(rng, split, like=None):
     """Return a composed Function; `like` shares its verb or noun with the new one, which makes the choice harder."""
     def make():
         verb = rng.choice(VERBS)
-        noun = rng.choice(NOUNS) if rng.random() < 0.85 else words.invented(rng, 2)
+        noun = rng.choice(NOUNS) if rng.random() < (0.6 if course.LATE and split == "train" else 0.85) else words.invented(rng, 2)
         if like and "_" in like.name:
             old_verb, old_noun = like.name.split("_", 1)
             verb, noun = (old_verb, noun) if rng.random() < 0.5 else (verb, old_noun.split("_")[-1])
@@ -151,6 +152,14 @@ def random_function(rng, split, like=None):
     return Function(f"{verb}_{noun}", description, properties, required, {noun.split("_")[-1]}, intent)
 
 
+def renamed(rng, split, name):
+    """Another name with one word of the old one in it, so that names have to be read and not remembered."""
+    def make():
+        part, strange = rng.choice([p for p in name.split("_") if len(p) > 2]), words.invented(rng, 2)
+        return rng.choice((f"{part}_{strange}", f"{rng.choice(VERBS)}_{part}", f"{strange}_{part}", f"{part}_{rng.choice(NOUNS)}"))
+    return draw(split, "function", make)
+
+
 def domain_function(rng, split):
     """Return a real-looking Function."""
     while True:
@@ -160,6 +169,8 @@ def domain_function(rng, split):
             break
     properties = {k: {"type": t, **({"enum": list(e)} if e else {})} for k, (t, e) in arguments.items()}
     name = rng.choice(fitting)
+    if course.LATE and split == "train" and rng.random() < 0.5:
+        name = renamed(rng, split, name)
     description = rng.choice((name.replace("_", " ").capitalize() + ".", name.replace("_", " "), ""))
     topics = {part for other in names for part in other.split("_")} - {"get", "find", "new", "info", "current", "send", "start"}
     return Function(name, description, properties, list(properties), topics, requests=requests, makers=makers)
@@ -328,5 +339,5 @@ def refusing(rng, split):
 
 def tool_sample(rng, split):
     """Return one sample of any of the forms above."""
-    form = rng.choices((calling, calling_twice, answering, refusing), (60, 13, 17, 10))[0]
+    form = rng.choices((calling, calling_twice, answering, refusing), (50, 22, 13, 15) if course.LATE and split == "train" else (60, 13, 17, 10))[0]
     return form(rng, split)

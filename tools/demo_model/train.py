@@ -84,14 +84,17 @@ def work(rank, world, args, cfg, flat, gradients, control, barrier):
     torch.manual_seed(args.seed + rank)
     shapes = network.parameter_shapes(cfg)
     params = views(flat, shapes)
-    leaves = {n: p.requires_grad_() for n, p in params.items()}
+    frozen = (network.TOWER,) if args.freeze_tower else ()
+    leaves = {n: p.requires_grad_(not p_frozen) for n, p in params.items() for p_frozen in [n.startswith(frozen)]}
     for name, leaf in leaves.items():
-        leaf.grad = views(gradients[rank], shapes)[name]
+        if leaf.requires_grad:
+            leaf.grad = views(gradients[rank], shapes)[name]
     every = [views(g, shapes) for g in gradients]
     opt = optimizer.Optimizer({n: p.detach() for n, p in params.items()}, every, owners(shapes, world)[rank],
                               args.muon_lr, optimizer.adam_rate)
+    opt.frozen = frozen
     packers = []
-    for half, wanted in enumerate((range(shards.SECOND), range(shards.SECOND, 1000))):
+    for half, wanted in enumerate((range(shards.SECOND), range(shards.SECOND, shards.LATE), range(shards.LATE, 1000))):
         samples, image_token = shards.load(args.data, args.length, wanted)
         packers.append(batches.Packer(samples, args.rows, args.length, args.images, args.slots, args.prompt_weight,
                                       image_token, args.seed * 100 + 10 * half + rank))
@@ -119,7 +122,7 @@ def work(rank, world, args, cfg, flat, gradients, control, barrier):
         if step >= plan["steps"]:
             break
         clock = [time.perf_counter()]
-        packer = packers[step >= args.switch]
+        packer = packers[(step >= args.switch) + (step >= args.late)]
         raw = packer.next()
         batch = with_masks(cfg, {k: v for k, v in raw.items() if torch.is_tensor(v) and k not in
                                  ("pixels", "places", "documents", "blocks", "abilities")} |
@@ -182,6 +185,8 @@ def main():
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--decay-steps", type=int, default=1500)
     parser.add_argument("--switch", type=int, default=980, help="steps on the first shards, then on the others")
+    parser.add_argument("--late", type=int, default=1800, help="from this step on the late shards")
+    parser.add_argument("--freeze-tower", action="store_true", help="leave the vision tower as train_tower.py made it")
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--rows", type=int, default=6)
     parser.add_argument("--length", type=int, default=320)

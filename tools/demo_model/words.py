@@ -3,6 +3,7 @@
 Invented words are built from syllables, so that they vary without end and the network has to copy instead of remembering.
 All functions take a random.Random and a split; words and values obey split.py.
 """
+import course
 from split import draw
 
 ONSETS = "b d f g h j k l m n p r s t v w z br dr gr kl st tr sh ch pl".split()
@@ -87,6 +88,20 @@ def phrase(rng, split, low=2, high=3):
     return draw(split, "value", make)
 
 
+def odd(rng, split):
+    """Letters in no order, or halves of two common words: what no syllable rule foresees."""
+    def make():
+        if rng.random() < 0.5:
+            text = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(2, 7)))
+        else:
+            a, b = rng.choice(NAMES + CITIES + THINGS), rng.choice(NAMES + CITIES + THINGS)
+            text = (a[:rng.randint(1, len(a))] + b[rng.randint(1, len(b)):]).lower()
+        return text.capitalize() if rng.random() < 0.5 else text
+    return draw(split, "value", make)
+
+
 def text_value(rng, split):
     """A string of any of the kinds above; phrases come with blanks in them."""
+    if course.LATE and split == "train" and rng.random() < 0.25:
+        return odd(rng, split)
     return rng.choices((name, city, word, code, date, clock, mail, path, phrase), (5, 4, 5, 2, 1, 1, 1, 1, 3))[0](rng, split)

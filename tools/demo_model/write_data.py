@@ -18,6 +18,7 @@ import os
 from tokenizers import Tokenizer
 
 from attributes import attributes_of
+import course
 from encode import encode
 from generate import MIXTURE, samples
 from template import DEMO, Template
@@ -87,6 +88,7 @@ def main():
     parser.add_argument("folder", nargs="?", default=DEMO)
     parser.add_argument("--heldout", type=int, help="samples of every ability; calibration.jsonl is left alone")
     args = parser.parse_args()
+    course.SMALL_STEPS = True  # calibrate on the sums as the model works them
     tokenizer, template = Tokenizer.from_file(os.path.join(DEMO, "tokenizer.json")), Template()
     if set(EVALUATION) != set(MIXTURE):
         raise ValueError("every ability must be evaluated")
