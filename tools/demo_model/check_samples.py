@@ -1,6 +1,6 @@
 """Encode samples of every ability and split, which checks the round trip, and print their sizes in tokens.
 
-Usage: check_samples.py [COUNT per ability and split]
+Usage: check_samples.py [COUNT per ability and split] [late]      ("late": the training samples of the late shards)
 Also checks the split: functions and argument values must belong to the sample's side, and no chat may be on both.
 """
 import itertools
@@ -9,6 +9,7 @@ import time
 
 from tokenizers import Tokenizer
 
+import course
 from encode import encode
 from generate import MIXTURE, samples
 from split import belongs
@@ -64,4 +65,5 @@ def main(count):
 
 
 if __name__ == "__main__":
+    course.LATE = course.SMALL_STEPS = "late" in sys.argv[2:]
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 300)
