@@ -22,6 +22,6 @@ if [ ! -e "$out/joined" ]; then
     python train_tower.py --out "$out" --join
     touch "$out/joined"
 fi
-train_until 2276 200 --freeze-tower
+train_until 2276 256 --freeze-tower
 python export.py --out "$out" --blend "$out/first"
 python evaluate.py --count 100
