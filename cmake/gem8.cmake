@@ -27,10 +27,6 @@ endif()
 if(GEM8_SANITIZE)
   target_compile_options(gem8_options INTERFACE -fsanitize=${GEM8_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(gem8_options INTERFACE -fsanitize=${GEM8_SANITIZE})
-  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-    # GCC 12 with sanitizers takes the frame allocator of every Asio coroutine for a mismatched pair.
-    target_compile_options(gem8_options INTERFACE -Wno-mismatched-new-delete)
-  endif()
 endif()
 target_link_libraries(gem8_options INTERFACE Threads::Threads)
 
