@@ -125,6 +125,7 @@ Result<int> run_generate(const GenerateOptions& options, const CommonOptions& co
   openai::WholeChoice whole;
   const bool json = options.format == "json";
   GEM8_TRY(const Finish finish, read_answer(handle, choice, whole, !json));
+  if (!json) GEM8_RETURN_IF_ERROR(write_stdout("\n"));
 
   const RequestTimes& times = finish.times;
   const double prefill_s = seconds_between(times.queued, times.first_token);
@@ -135,10 +136,7 @@ Result<int> run_generate(const GenerateOptions& options, const CommonOptions& co
   log_info("prompt {} tokens in {:.3f} s ({:.1f}/s), answer {} tokens in {:.3f} s ({:.1f}/s), {}",
            n_prompt, prefill_s, prefill_tok_s, choice.n_tokens(), decode_s, decode_tok_s,
            whole.end.finish_reason);
-  if (!json) {
-    GEM8_RETURN_IF_ERROR(write_stdout("\n"));
-    return kDone;
-  }
+  if (!json) return kDone;
   Json ids = Json::array();
   for (const openai::ScoredToken& token : whole.tokens) ids.push_back(value_of(token.token.id));
   Json calls = Json::array();
