@@ -12,21 +12,174 @@ namespace {
 
 enum class Values { kNone, kOne, kMany, kMaybe };
 using enum Values;
-enum class Outcome { kHonour, kNote, kRefuse };
+struct Given;
+using Setter = Status (*)(const Given&, ServeFlags&);
+enum class Kind { kHonour, kOnly, kNote, kRefuse };
 
 struct Flag {
+  Kind kind;
   std::string_view name;
   Values values;
-  Outcome outcome;
-  std::string_view text;
+  std::string_view text;      ///< what it does, or why it does not
+  std::string_view accepted;  ///< of kOnly: the words, as in "auto, bfloat16"
+  Setter set;                 ///< of kHonour
 };
 
+/// A flag and its values as the words spelled them.
+struct Given {
+  const Flag* flag = nullptr;
+  std::vector<std::string> values;
+  bool negated = false;
+
+  const std::string& first() const { return values.front(); }
+
+  std::unexpected<Error> wrong(std::string_view wanted) const {
+    return fail(Code::kInvalidArgument, "--{} {}: wanted {}", flag->name, first(), wanted);
+  }
+};
+
+// ---- Setters: what a flag does ----
+
+constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
+
+Result<std::int64_t> read_integer(const Given& given, std::int64_t low, std::int64_t high) {
+  const std::optional<std::int64_t> value = parse_human_integer(given.first());
+  if (!value || *value < low || *value > high)
+    return given.wrong(fmt::format("an integer from {} to {}", low, high));
+  return *value;
+}
+
+Result<Json> read_object(const Given& given) {
+  Result<Json> value = parse_json(given.first());
+  if (!value || !value->is_object()) return given.wrong("a JSON object");
+  return value;
+}
+
+template <auto kMember>
+Status text(const Given& given, ServeFlags& flags) {
+  flags.*kMember = given.first();
+  return {};
+}
+
+template <auto kMember>
+Status list(const Given& given, ServeFlags& flags) {
+  flags.*kMember = given.values;
+  return {};
+}
+
+template <auto kMember>
+Status object(const Given& given, ServeFlags& flags) {
+  GEM8_TRY(flags.*kMember, read_object(given));
+  return {};
+}
+
+template <typename T>
+T narrow(std::int64_t value, const T& /*into*/) {
+  return static_cast<T>(value);
+}
+template <typename T>
+std::optional<T> narrow(std::int64_t value, const std::optional<T>& /*into*/) {
+  return static_cast<T>(value);
+}
+
+template <auto kMember, std::int64_t kLow, std::int64_t kHigh>
+Status integer(const Given& given, ServeFlags& flags) {
+  GEM8_TRY(const std::int64_t value, read_integer(given, kLow, kHigh));
+  flags.*kMember = narrow(value, flags.*kMember);
+  return {};
+}
+
+/// --name sets the member to kValue, --no-name to its contrary.
+template <auto kMember, bool kValue>
+Status flip(const Given& given, ServeFlags& flags) {
+  flags.*kMember = kValue != given.negated;
+  return {};
+}
+
+Status set_origins(const Given& given, ServeFlags& flags) {
+  const Result<Json> origins = parse_json(given.first());
+  if (!origins || !origins->is_array()) return given.wrong("a JSON list");
+  flags.allowed_origins.clear();
+  for (const Json& origin : origins->as_array()) {
+    if (!origin.is_string()) return given.wrong("a JSON list of strings");
+    flags.allowed_origins.push_back(origin.as_string());
+  }
+  return {};
+}
+
+Status set_root_path(const Given& given, ServeFlags& flags) {
+  flags.root_path = given.first();
+  if (flags.root_path.ends_with('/')) flags.root_path.pop_back();
+  return {};
+}
+
+Status set_media_limits(const Given& given, ServeFlags& flags) {
+  GEM8_TRY(const std::optional<std::size_t> limit, parse_media_limits(given.first()));
+  if (limit) flags.max_images = limit;
+  return {};
+}
+
+Status set_soft_tokens(const Given& given, ServeFlags& flags) {
+  GEM8_TRY(const Json kwargs, read_object(given));
+  auto budget = parse_mm_processor_kwargs(kwargs);
+  if (!budget)
+    return fail_in("--mm-processor-kwargs", {budget.error().code, budget.error().message, {}});
+  flags.soft_tokens = *budget;
+  return {};
+}
+
+Status set_alpha(const Given& given, ServeFlags& flags) {
+  if (given.first() != "white" && given.first() != "drop") return given.wrong("white or drop");
+  flags.alpha = given.first() == "white" ? AlphaPolicy::kWhite : AlphaPolicy::kDrop;
+  return {};
+}
+
+Status set_no_images(const Given& given, ServeFlags& flags) {
+  if (!given.negated) flags.max_images = 0;
+  return {};
+}
+
+Status set_max_model_len(const Given& given, ServeFlags& flags) {
+  if (given.first() == "auto" || given.first() == "-1") {
+    flags.max_model_len = -1;
+    return {};
+  }
+  return integer<&ServeFlags::max_model_len, 2, 1 << 30>(given, flags);
+}
+
+Status set_memory_share(const Given& given, ServeFlags& flags) {
+  const std::string& word = given.first();
+  double share = 0.0;
+  const auto [end, ec] = std::from_chars(word.data(), word.data() + word.size(), share);
+  if (ec != std::errc() || end != word.data() + word.size() || !(share > 0.0 && share <= 1.0))
+    return given.wrong("a number in (0, 1]");
+  flags.gpu_memory_utilization = share;
+  return {};
+}
+
+Status set_activations(const Given& given, ServeFlags& flags) {
+  if (given.first() != "bf16" && given.first() != "fp8") return given.wrong("bf16 or fp8");
+  flags.fp8_activations = given.first() == "fp8";
+  return {};
+}
+
+Status set_generation_config(const Given& given, ServeFlags& flags) {
+  const std::string& word = given.first();
+  flags.neutral_sampling = word == "vllm";
+  flags.generation_config = word == "vllm" || word == "auto" ? "" : word;
+  return {};
+}
+
+// ---- The table ----
+
 constexpr Flag kFlags[] = {
-#define HONOUR(name, values, text) {name, values, Outcome::kHonour, text},
-#define NOTE(name, values, text) {name, values, Outcome::kNote, text},
-#define REFUSE(name, values, text) {name, values, Outcome::kRefuse, text},
+#define HONOUR(name, values, setter, text) {Kind::kHonour, name, values, text, {}, setter},
+#define ONLY(name, accepted, why) {Kind::kOnly, name, kOne, why, accepted, nullptr},
+#define NOTE(name, values, why) {Kind::kNote, name, values, why, {}, nullptr},
+#define REFUSE(name, values, why) {Kind::kRefuse, name, values, why, {}, nullptr},
 #include "server/app/flags.inc"
 #undef HONOUR
+#undef ONLY
 #undef NOTE
 #undef REFUSE
 };
@@ -50,162 +203,93 @@ std::unexpected<Error> unknown_flag(std::string_view word, std::string_view name
   return fail(Code::kInvalidArgument, "unknown flag {}: did you mean --{}?", word, nearest->name);
 }
 
-/// A flag and its values as the words spelled them.
-struct Given {
-  std::string_view name;
-  std::vector<std::string> values;
-  bool negated = false;
-
-  std::unexpected<Error> wrong(std::string_view wanted) const {
-    return fail(Code::kInvalidArgument, "--{} {}: wanted {}", name,
-                values.empty() ? "" : values.front(), wanted);
+Status check_accepted(const Flag& flag, const std::string& value) {
+  constexpr std::string_view kBetween = ", ";
+  for (std::string_view rest = flag.accepted; !rest.empty();) {
+    const std::string_view word = rest.substr(0, rest.find(kBetween));
+    if (word == value) return {};
+    rest.remove_prefix(std::min(rest.size(), word.size() + kBetween.size()));
   }
+  return fail(Code::kUnsupported, "--{} {}: {} (supported: {})", flag.name, value, flag.text,
+              flag.accepted);
+}
+
+/// What the flag asks for, done or noted.
+Status apply(const Given& given, ServeFlags& flags) {
+  const Flag& flag = *given.flag;
+  switch (flag.kind) {
+    case Kind::kHonour:
+      return flag.set(given, flags);
+    case Kind::kOnly:
+      return check_accepted(flag, given.first());
+    case Kind::kNote:
+      flags.notes.push_back(fmt::format("flag --{} has no effect here: {}", flag.name, flag.text));
+      return {};
+    case Kind::kRefuse:
+      break;
+  }
+  return fail(Code::kUnsupported, "--{} is not supported: {}", flag.name, flag.text);
+}
+
+/// A word that begins with a dash, taken apart.
+struct Spelled {
+  std::string name;  ///< with dashes for underscores
+  std::optional<std::string> attached;
 };
 
-Result<std::int64_t> integer(const Given& given, std::int64_t low, std::int64_t high) {
-  const std::optional<std::int64_t> value = parse_human_integer(given.values.front());
-  if (!value || *value < low || *value > high)
-    return given.wrong(fmt::format("an integer from {} to {}", low, high));
-  return *value;
-}
-
-Result<Json> json_value(const Given& given, bool object) {
-  Result<Json> value = parse_json(given.values.front());
-  if (!value || (object ? !value->is_object() : !value->is_array()))
-    return given.wrong(object ? "a JSON object" : "a JSON list");
-  return value;
-}
-
-Status only(const Given& given, std::initializer_list<std::string_view> values,
-            std::string_view otherwise) {
-  const std::string& value = given.values.front();
-  if (std::find(values.begin(), values.end(), value) != values.end()) return {};
-  std::string list;
-  for (const std::string_view known : values)
-    list += fmt::format("{}{}", list.empty() ? "" : ", ", known);
-  return fail(Code::kUnsupported, "--{} {}: {} (supported: {})", given.name, value, otherwise,
-              list);
-}
-
-Status honour(const Given& given, ServeFlags& flags) {
-  const std::string_view name = given.name;
-  constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
-  const std::string first = given.values.empty() ? std::string() : given.values.front();
-  if (name == "model") {
-    flags.model = first;
-  } else if (name == "served-model-name") {
-    flags.served_model_names = given.values;
-  } else if (name == "host") {
-    flags.host = first;
-  } else if (name == "port") {
-    GEM8_TRY(const std::int64_t port, integer(given, 0, 65535));
-    flags.port = static_cast<std::uint16_t>(port);
-  } else if (name == "api-key") {
-    flags.api_keys = given.values;
-  } else if (name == "allowed-origins") {
-    GEM8_TRY(const Json list, json_value(given, false));
-    flags.allowed_origins.clear();
-    for (const Json& origin : list.as_array()) {
-      if (!origin.is_string()) return given.wrong("a JSON list of strings");
-      flags.allowed_origins.push_back(origin.as_string());
+Result<Spelled> spelled(std::string_view word) {
+  Spelled result;
+  if (word.starts_with("--")) {
+    const std::size_t equals = word.find('=');
+    result.name = word.substr(2, equals == std::string_view::npos ? equals : equals - 2);
+    if (equals != std::string_view::npos) result.attached = word.substr(equals + 1);
+  } else {
+    for (const auto& [spelling, long_name] : kShort) {
+      if (!word.starts_with(spelling)) continue;
+      result.name = long_name;
+      const std::string_view rest = word.substr(spelling.size());
+      if (!rest.empty()) result.attached = rest.substr(rest.front() == '=' ? 1 : 0);
+      break;
     }
-  } else if (name == "root-path") {
-    flags.root_path = first;
-    if (flags.root_path.ends_with('/')) flags.root_path.pop_back();
-  } else if (name == "limit-mm-per-prompt") {
-    GEM8_TRY(const std::optional<std::size_t> limit, parse_media_limits(first));
-    if (limit) flags.max_images = limit;
-  } else if (name == "mm-processor-kwargs") {
-    GEM8_TRY(const Json kwargs, json_value(given, true));
-    auto budget = parse_mm_processor_kwargs(kwargs);
-    if (!budget)
-      return fail_in("--mm-processor-kwargs", {budget.error().code, budget.error().message, {}});
-    flags.soft_tokens = *budget;
-  } else if (name == "allowed-media-domains") {
-    flags.allowed_media_domains = given.values;
-  } else if (name == "allowed-local-media-path") {
-    flags.allowed_local_media_path = first;
-  } else if (name == "alpha") {
-    if (first != "white" && first != "drop") return given.wrong("white or drop");
-    flags.alpha = first == "white" ? AlphaPolicy::kWhite : AlphaPolicy::kDrop;
-  } else if (name == "language-model-only") {
-    if (!given.negated) flags.max_images = 0;
-  } else if (name == "shutdown-timeout") {
-    GEM8_TRY(flags.shutdown_timeout_s, integer(given, 0, 86400));
-  } else if (name == "sse-keep-alive-interval") {
-    GEM8_TRY(flags.sse_keep_alive_s, integer(given, 0, 86400));
-  } else if (name == "h11-max-incomplete-event-size") {
-    GEM8_TRY(const std::int64_t bytes, integer(given, 1024, 1 << 30));
-    flags.max_header_bytes = static_cast<std::size_t>(bytes);
-  } else if (name == "h11-max-header-count") {
-    GEM8_TRY(const std::int64_t n, integer(given, 1, 1 << 20));
-    flags.max_headers = static_cast<std::size_t>(n);
-  } else if (name == "disable-uvicorn-access-log") {
-    flags.access_log = given.negated;
-  } else if (name == "enable-force-include-usage") {
-    flags.force_include_usage = !given.negated;
-  } else if (name == "default-chat-template-kwargs") {
-    GEM8_TRY(flags.default_template_kwargs, json_value(given, true));
-  } else if (name == "chat-template") {
-    flags.chat_template = first;
-  } else if (name == "max-model-len") {
-    if (first == "auto" || first == "-1") {
-      flags.max_model_len = -1;
-    } else {
-      GEM8_TRY(flags.max_model_len, integer(given, 2, 1 << 30));
-    }
-  } else if (name == "gpu-memory-utilization") {
-    double share = 0.0;
-    const auto [end, ec] = std::from_chars(first.data(), first.data() + first.size(), share);
-    if (ec != std::errc() || end != first.data() + first.size() || !(share > 0.0 && share <= 1.0))
-      return given.wrong("a number in (0, 1]");
-    flags.gpu_memory_utilization = share;
-  } else if (name == "kv-cache-memory-bytes") {
-    GEM8_TRY(flags.kv_cache_memory_bytes, integer(given, 1, kMax));
-  } else if (name == "max-num-batched-tokens") {
-    GEM8_TRY(flags.max_num_batched_tokens, integer(given, 1, 1 << 20));
-  } else if (name == "max-num-seqs") {
-    GEM8_TRY(flags.max_num_seqs, integer(given, 1, 1 << 16));
-  } else if (name == "max-num-queued-reqs") {
-    GEM8_TRY(flags.max_num_queued_reqs, integer(given, 0, kMax));
-  } else if (name == "seed") {
-    GEM8_TRY(const std::int64_t seed, integer(given, 0, kMax));
-    flags.seed = static_cast<std::uint64_t>(seed);
-  } else if (name == "activations") {
-    GEM8_RETURN_IF_ERROR(only(given, {"bf16", "fp8"}, "no such arithmetic"));
-    flags.fp8_activations = first == "fp8";
-  } else if (name == "generation-config") {
-    flags.neutral_sampling = first == "vllm";
-    flags.generation_config = first == "vllm" || first == "auto" ? "" : first;
-  } else if (name == "override-generation-config") {
-    GEM8_TRY(flags.override_generation_config, json_value(given, true));
-  } else if (name.ends_with("-parallel-size") || name == "api-server-count" || name == "nnodes") {
-    return only(given, {"1"},
-                "one process computes on one device; put a router in front of several servers");
-  } else if (name == "tool-call-parser" || name == "reasoning-parser") {
-    return only(given, {"gemma4", "auto"}, "gem8 serves Gemma 4 only");
-  } else if (name == "dtype") {
-    return only(given, {"auto", "bfloat16"}, "Gemma 4 is served in bfloat16");
-  } else if (name == "kv-cache-dtype") {
-    return only(given, {"auto", "bfloat16"}, "the cache is bfloat16");
-  } else if (name == "quantization") {
-    return only(given, {"fp8", "compressed-tensors", "modelopt"},
-                "checkpoints are served as they are: quantise with `gem8 quantize`");
-  } else if (name == "load-format") {
-    return only(given, {"auto", "safetensors", "fastsafetensors", "runai_streamer"},
-                "checkpoints are safetensors");
-  } else if (name == "task" || name == "runner") {
-    return only(given, {"generate", "auto"}, "gem8 generates text");
-  } else if (name == "tokenizer-mode") {
-    return only(given, {"auto"}, "there is one");
-  } else if (name == "response-role") {
-    return only(given, {"assistant"}, "answers are the assistant's");
-  } else if (name == "cpu-offload-gb") {
-    return only(given, {"0"}, "weights stay where they are");
-  } else if (name == "distributed-executor-backend") {
-    return only(given, {"uni", "mp"}, "there is one process");
+    if (result.name.empty()) return unknown_flag(word, word.substr(1));
   }
-  return {};
+  std::replace(result.name.begin(), result.name.end(), '_', '-');
+  if (const std::size_t dot = result.name.find('.'); dot != std::string::npos)
+    result.name.resize(dot);  // --a.b: a part of the JSON of --a
+  return result;
+}
+
+/// A value may begin with a dash when it is a number ("-1"), and JSON never does.
+bool is_value(std::string_view word) {
+  return !word.starts_with('-') || (word.size() > 1 && word[1] >= '0' && word[1] <= '9');
+}
+
+/// The flag that words[at] names, and the values that follow it; `at` moves to the last of them.
+Result<Given> read_flag(std::span<const std::string> words, std::size_t& at) {
+  GEM8_TRY(Spelled word, spelled(words[at]));
+  Given given;
+  const Flag* flag = find_flag(word.name);
+  if (flag == nullptr && word.name.starts_with("no-")) {
+    flag = find_flag(std::string_view(word.name).substr(3));
+    if (flag != nullptr && flag->values != kNone) flag = nullptr;
+    given.negated = flag != nullptr;
+  }
+  if (flag == nullptr) return unknown_flag(words[at], word.name);
+  given.flag = flag;
+  if (word.attached) {
+    if (flag->values == kNone)
+      return fail(Code::kInvalidArgument, "--{} takes no value", flag->name);
+    given.values.push_back(std::move(*word.attached));
+  } else {
+    const std::size_t most = flag->values == kNone ? 0 : flag->values == kMany ? words.size() : 1;
+    while (given.values.size() < most && at + 1 < words.size() && is_value(words[at + 1]))
+      given.values.push_back(words[++at]);
+  }
+  if ((flag->values == kOne || flag->values == kMany) && given.values.empty()) {
+    return fail(Code::kInvalidArgument, "--{} needs a value: {}", flag->name,
+                flag->kind == Kind::kOnly ? flag->accepted : flag->text);
+  }
+  return given;
 }
 
 }  // namespace
@@ -286,69 +370,12 @@ Result<ServeFlags> parse_serve_flags(std::span<const std::string> words) {
       continue;
     }
 
-    std::string name;
-    std::optional<std::string> attached;
-    if (word.starts_with("--")) {
-      const std::size_t equals = word.find('=');
-      name = word.substr(2, equals == std::string::npos ? std::string::npos : equals - 2);
-      if (equals != std::string::npos) attached = word.substr(equals + 1);
-    } else {
-      for (const auto& [spelling, long_name] : kShort) {
-        if (!word.starts_with(spelling)) continue;
-        name = long_name;
-        if (word.size() > spelling.size())
-          attached = word.substr(spelling.size() + (word[spelling.size()] == '=' ? 1 : 0));
-        break;
-      }
-      if (name.empty()) return unknown_flag(word, word.substr(1));
-    }
-    std::replace(name.begin(), name.end(), '_', '-');
-    if (const std::size_t dot = name.find('.'); dot != std::string::npos)
-      name.resize(dot);  // --a.b: a part of the JSON of --a
-
-    Given given{.name = name, .values = {}};
-    const Flag* flag = find_flag(name);
-    if (flag == nullptr && name.starts_with("no-")) {
-      flag = find_flag(std::string_view(name).substr(3));
-      if (flag != nullptr && flag->values != kNone) flag = nullptr;
-      given.negated = flag != nullptr;
-    }
-    if (flag == nullptr) return unknown_flag(word, name);
-    given.name = flag->name;
-
-    if (attached) {
-      if (flag->values == kNone)
-        return fail(Code::kInvalidArgument, "--{} takes no value", flag->name);
-      given.values.push_back(*attached);
-    }
-    // A value may begin with a dash when it is a number ("-1"), and JSON never does.
-    const auto is_value = [](const std::string& next) {
-      return !next.starts_with('-') || (next.size() > 1 && next[1] >= '0' && next[1] <= '9');
-    };
-    const std::size_t most = flag->values == kNone ? 0 : flag->values == kMany ? words.size() : 1;
-    while (!attached && given.values.size() < most && i + 1 < words.size() &&
-           is_value(words[i + 1]))
-      given.values.push_back(words[++i]);
-    if ((flag->values == kOne || flag->values == kMany) && given.values.empty()) {
-      return fail(Code::kInvalidArgument, "--{} needs a value: {}", flag->name, flag->text);
-    }
-
-    switch (flag->outcome) {
-      case Outcome::kRefuse:
-        return fail(Code::kUnsupported, "--{} is not supported: {}", flag->name, flag->text);
-      case Outcome::kNote:
-        flags.notes.push_back(
-            fmt::format("flag --{} has no effect here: {}", flag->name, flag->text));
-        break;
-      case Outcome::kHonour:
-        GEM8_RETURN_IF_ERROR(honour(given, flags));
-        break;
-    }
-    if (std::find(seen.begin(), seen.end(), flag->name) != seen.end()) {
-      flags.notes.push_back(
-          fmt::format("flag --{} is given twice: the last one counts", flag->name));
-    }
-    seen.push_back(flag->name);
+    GEM8_TRY(const Given given, read_flag(words, i));
+    GEM8_RETURN_IF_ERROR(apply(given, flags));
+    const std::string_view name = given.flag->name;
+    if (std::find(seen.begin(), seen.end(), name) != seen.end())
+      flags.notes.push_back(fmt::format("flag --{} is given twice: the last one counts", name));
+    seen.push_back(name);
   }
   return flags;
 }
@@ -356,8 +383,8 @@ Result<ServeFlags> parse_serve_flags(std::span<const std::string> words) {
 std::string serve_flags_help() {
   std::string text = "Flags (vLLM's names and meanings):\n";
   for (const Flag& flag : kFlags) {
-    if (flag.outcome == Outcome::kHonour)
-      text += fmt::format("  --{:<34} {}\n", flag.name, flag.text);
+    if (flag.kind == Kind::kHonour) text += fmt::format("  --{:<34} {}\n", flag.name, flag.text);
+    if (flag.kind == Kind::kOnly) text += fmt::format("  --{:<34} {}\n", flag.name, flag.accepted);
   }
   text += "Other flags of vLLM are accepted with a note, or refused with the reason.\n";
   return text;
