@@ -1,40 +1,27 @@
-// A step in steady state allocates nothing: counted by replacing the global operator new of this
-// binary.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
+#include <latch>
 
 #include "engine/engine.h"
 #include "engine/fake_runner.h"
-
-namespace {
-std::atomic<std::int64_t> n_allocations{0};
-}
-
-#pragma GCC diagnostic ignored "-Wmismatched-new-delete"  // malloc and free are the pair here
-void* operator new(std::size_t bytes) {
-  n_allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(bytes)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
+#include "tests/support/allocation_counter.h"
 
 namespace gem8 {
 namespace {
 
 TEST(Allocation, AStepInSteadyStateAllocatesNothing) {
+  struct Step {
+    long allocations = 0;
+    std::size_t n_requests = 0;
+  };
   testing::FakeRunner runner;
-  std::vector<std::int64_t> counts;
-  counts.reserve(4096);
-  runner.on_step = [&](const Batch&) {
-    counts.push_back(n_allocations.load(std::memory_order_relaxed));
+  const testing::AllocationCounter allocations;
+  std::vector<Step> steps;
+  steps.reserve(4096);
+  std::latch submitted(1);
+  runner.on_step = [&](const Batch& batch) {
+    submitted.wait();  // a slow submission must not allocate beside the steps that are counted
+    steps.push_back({allocations.count(), batch.chunks.size()});
   };
   ThreadPool pool(2);
   auto engine = *Engine::start(runner, pool,
@@ -55,6 +42,7 @@ TEST(Allocation, AStepInSteadyStateAllocatesNothing) {
     request.ignore_eos = true;
     handles.push_back(*engine->submit(std::move(request)));
   }
+  submitted.count_down();
   TokenEvent event;
   for (RequestHandle& handle : handles) {
     do {
@@ -62,9 +50,12 @@ TEST(Allocation, AStepInSteadyStateAllocatesNothing) {
     } while (!event.finish);
   }
   engine.reset();
-  // After the last prompt has joined and before the first answer ends, nothing but steps happens.
-  ASSERT_GT(counts.size(), 300u);
-  EXPECT_EQ(counts[300] - counts[50], 0);
+  // The second step has all four prompts, and no answer ends before its 400 tokens: in between
+  // nothing but steps happens.
+  ASSERT_GT(steps.size(), 300u);
+  EXPECT_EQ(steps[50].n_requests, 4u);
+  EXPECT_EQ(steps[300].n_requests, 4u);
+  EXPECT_EQ(steps[300].allocations - steps[50].allocations, 0);
 }
 
 }  // namespace
