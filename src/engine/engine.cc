@@ -3,15 +3,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/request_check.h"
 #include "foundation/check.h"
 #include "foundation/log.h"
 
 namespace gem8 {
 namespace {
-
-std::unexpected<Error> refuse(const char* field, std::string message) {
-  return std::unexpected(Error{Code::kInvalidArgument, std::move(message), field});
-}
 
 std::unexpected<Error> busy() {
   return fail(Code::kUnavailable,
@@ -21,27 +18,6 @@ std::unexpected<Error> busy() {
 
 bool contains(std::span<const TokenId> ids, TokenId id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
-}
-
-std::vector<UnsplitRange> unsplit_ranges(const EngineRequest& request,
-                                         std::span<const TokenId> placeholders) {
-  std::vector<UnsplitRange> ranges;
-  const auto n = static_cast<std::int64_t>(request.prompt.size());
-  for (std::int64_t i = 0; i < n; ++i) {
-    if (!contains(placeholders, request.prompt[static_cast<std::size_t>(i)])) continue;
-    if (!ranges.empty() && ranges.back().end == i) {
-      ++ranges.back().end;
-    } else {
-      ranges.push_back({i, i + 1});
-    }
-  }
-  return ranges;
-}
-
-/// Blocks are never split: an image that begins in a chunk ends in it.
-bool is_inside(const PromptImage& image, const PlannedChunk& chunk) {
-  const std::int64_t begin = chunk.sequence->n_computed;
-  return begin <= image.position && image.position < begin + chunk.n_tokens;
 }
 
 }  // namespace
@@ -87,7 +63,7 @@ Engine::Engine(ModelRunner& runner, ThreadPool& pool, const EngineOptions& optio
       scheduler_({.max_num_seqs = options.max_num_seqs,
                   .max_num_batched_tokens = options.max_num_batched_tokens,
                   .total_pages = total_pages_}),
-      images_(options.image_cache_bytes) {
+      images_(runner, options.image_cache_bytes, options.max_pass_patches) {
   const auto n_seqs = static_cast<std::size_t>(options.max_num_seqs);
   chunks_.reserve(n_seqs);
   sampled_.reserve(n_seqs);
@@ -114,103 +90,9 @@ EngineStats Engine::stats() const {
           .prompt_tokens = counters_.prompt_tokens,
           .generation_tokens = counters_.generation_tokens,
           .cancelled = counters_.cancelled,
-          .images = counters_.images,
-          .images_cached = counters_.images_cached,
+          .images = images_.asked(),
+          .images_cached = images_.cached(),
           .dead = dead_};
-}
-
-Result<std::unique_ptr<Sequence>> Engine::check(EngineRequest request) const {
-  const std::int64_t vocab = runner_.vocab();
-  const std::int64_t limit = options_.max_model_len;
-  const auto n_prompt = static_cast<std::int64_t>(request.prompt.size());
-  if (n_prompt == 0) return refuse("prompt", "the prompt is empty");
-  if (n_prompt >= limit) {
-    return refuse(
-        "input_tokens",
-        fmt::format("This model's maximum context length is {} tokens. However, your prompt "
-                    "contains {} input tokens, which "
-                    "leaves no room for an answer. Please reduce the length of the input prompt.",
-                    limit, n_prompt));
-  }
-  if (request.max_tokens && *request.max_tokens < 1) {
-    return refuse("max_tokens",
-                  fmt::format("max_tokens must be at least 1, got {}.", *request.max_tokens));
-  }
-  if (request.max_tokens && *request.max_tokens > limit) {
-    return refuse("max_tokens", fmt::format("max_tokens={} cannot be greater than "
-                                            "max_model_len={}. Please request fewer output tokens.",
-                                            *request.max_tokens, limit));
-  }
-  const auto outside = [vocab](TokenId id) { return value_of(id) < 0 || value_of(id) >= vocab; };
-  for (const TokenId id : request.prompt) {
-    if (outside(id))
-      return refuse("prompt", fmt::format("Token id {} is out of vocabulary: ids are 0 to {}",
-                                          value_of(id), vocab - 1));
-  }
-  for (const TokenId id : request.stop_token_ids) {
-    if (outside(id))
-      return refuse("stop_token_ids",
-                    fmt::format("Token id {} is out of vocabulary: ids are 0 to {}", value_of(id),
-                                vocab - 1));
-  }
-  GEM8_RETURN_IF_ERROR(check_sampling_params(request.sampling, vocab));
-
-  auto sequence = std::make_unique<Sequence>();
-  sequence->n_prompt = n_prompt;
-  sequence->max_tokens = std::min(request.max_tokens.value_or(limit), limit - n_prompt);
-  if (request.min_tokens < 0 || request.min_tokens > request.max_tokens.value_or(limit)) {
-    return refuse("min_tokens",
-                  fmt::format("min_tokens must be from 0 to max_tokens={}, got {}.",
-                              request.max_tokens.value_or(limit), request.min_tokens));
-  }
-
-  sequence->unsplit = unsplit_ranges(request, options_.end_tokens.placeholders);
-  std::int64_t largest = 1;
-  for (const UnsplitRange& range : sequence->unsplit)
-    largest = std::max(largest, range.end - range.begin);
-  if (largest > 1 && largest + options_.max_num_seqs > options_.max_num_batched_tokens) {
-    return refuse("messages",
-                  fmt::format("an image of {} tokens does not fit in a step: "
-                              "max_num_batched_tokens ({}) less max_num_seqs ({})",
-                              largest, options_.max_num_batched_tokens, options_.max_num_seqs));
-  }
-  for (const PromptImage& image : request.images) {
-    const bool has_place =
-        image.patches && image.n_tokens() > 0 &&
-        std::ranges::any_of(sequence->unsplit, [&](const UnsplitRange& range) {
-          return range.begin == image.position && range.end == image.position + image.n_tokens();
-        });
-    if (!has_place || image.content_hash.empty()) {
-      return refuse("messages",
-                    fmt::format("an image of {} soft tokens at {}: no such run of placeholders",
-                                image.patches ? image.n_tokens() : 0, image.position));
-    }
-  }
-  sequence->soft_tokens.resize(request.images.size());
-
-  sequence->reserved = runner_.pages_for(n_prompt + sequence->max_tokens, largest);
-  if (sequence->reserved.sliding > total_pages_.sliding ||
-      sequence->reserved.full > total_pages_.full) {
-    return refuse("max_tokens",
-                  fmt::format("prompt of {} and max_tokens of {} need {} + {} cache pages, the "
-                              "cache has {} + {}: ask for fewer tokens",
-                              n_prompt, sequence->max_tokens, sequence->reserved.full,
-                              sequence->reserved.sliding, total_pages_.full, total_pages_.sliding));
-  }
-
-  sequence->stop_ids = request.stop_token_ids;
-  if (!request.ignore_eos) {
-    sequence->stop_ids.insert(sequence->stop_ids.end(), options_.end_tokens.eos.begin(),
-                              options_.end_tokens.eos.end());
-    sequence->stop_ids.push_back(options_.end_tokens.primary);
-  }
-  sequence->tokens = std::move(request.prompt);
-  if (request.sampling.n_logprobs)
-    sequence->top.reserve(static_cast<std::size_t>(*request.sampling.n_logprobs));
-  sequence->channel = std::make_shared<TokenChannel>(options_.channel_capacity, signal_,
-                                                     std::move(request.on_ready));
-  sequence->request = std::move(request);
-  return sequence;
 }
 
 Status Engine::has_room() const {
@@ -227,7 +109,8 @@ Result<RequestHandle> Engine::submit(EngineRequest request) {
     leave();
     return busy();
   }
-  Result<std::unique_ptr<Sequence>> sequence = check(std::move(request));
+  Result<std::unique_ptr<Sequence>> sequence =
+      make_sequence(std::move(request), options_, runner_, signal_);
   if (!sequence) {
     leave();
     return std::unexpected(std::move(sequence).error());
@@ -282,55 +165,6 @@ void Engine::drop_cancelled() {
   }
 }
 
-/// Makes the soft tokens that the chunk needs: an image costs time when its turn comes, not all of
-/// a request's images before its first step. Those of one chunk share passes of the tower.
-Status Engine::encode_images(const PlannedChunk& chunk) {
-  Sequence& sequence = *chunk.sequence;
-  const std::vector<PromptImage>& images = sequence.request.images;
-  std::vector<std::size_t> missing;  // one for each content
-  const auto missing_like = [&](std::size_t i) {
-    return std::ranges::find(
-        missing, images[i].content_hash, [&](std::size_t j) -> const auto& {
-          return images[j].content_hash;
-        });
-  };
-  for (std::size_t i = 0; i < sequence.soft_tokens.size(); ++i) {
-    auto& soft_tokens = sequence.soft_tokens[i];
-    if (soft_tokens || !is_inside(images[i], chunk)) continue;
-    counters_.images.fetch_add(1, std::memory_order_relaxed);
-    soft_tokens = images_.find(images[i].content_hash);
-    if (soft_tokens || missing_like(i) != missing.end()) {
-      counters_.images_cached.fetch_add(1, std::memory_order_relaxed);
-    } else {
-      missing.push_back(i);
-    }
-  }
-  for (std::size_t first = 0; first < missing.size();) {
-    std::vector<const Patches*> pass;
-    for (std::int64_t n_patches = 0; first + pass.size() < missing.size();) {
-      const Patches& next = *images[missing[first + pass.size()]].patches;
-      n_patches += next.count();
-      if (!pass.empty() && n_patches > options_.max_pass_patches) break;
-      pass.push_back(&next);
-    }
-    GEM8_TRY(std::vector<SoftTokenMatrix> encoded, runner_.encode(pass));
-    for (std::size_t k = 0; k < pass.size(); ++k) {
-      const std::size_t i = missing[first + k];
-      const auto bytes = static_cast<std::size_t>(encoded[k].rows.rows * encoded[k].rows.stride) *
-                         dtype_bytes(encoded[k].rows.dtype);
-      sequence.soft_tokens[i] = std::make_shared<const SoftTokenMatrix>(std::move(encoded[k]));
-      images_.insert(images[i].content_hash, sequence.soft_tokens[i], bytes);
-    }
-    first += pass.size();
-  }
-  for (std::size_t i = 0; !missing.empty() && i < sequence.soft_tokens.size(); ++i) {
-    auto& soft_tokens = sequence.soft_tokens[i];  // of a picture that is shown again
-    if (!soft_tokens && is_inside(images[i], chunk))
-      soft_tokens = sequence.soft_tokens[*missing_like(i)];
-  }
-  return {};
-}
-
 /// What a request needs while it runs is allocated now: many may be waiting.
 void Engine::begin(Sequence& sequence) {
   sequence.seq = runner_.open();
@@ -347,7 +181,7 @@ bool Engine::step() {
     if (chunk.sequence->times.scheduled == Clock::time_point{}) {
       begin(*chunk.sequence);
     }
-    if (Status status = encode_images(chunk); !status) {
+    if (Status status = images_.encode(chunk); !status) {
       finish(chunk.sequence, Finish{.reason = EndReason::kError, .error = status.error()});
       return true;  // plan again without it
     }
@@ -381,7 +215,7 @@ Status Engine::forward(std::span<const PlannedChunk> plan) {
     const std::size_t first_soft = soft_.size();
     for (std::size_t i = 0; i < sequence.soft_tokens.size(); ++i) {
       const PromptImage& image = sequence.request.images[i];
-      if (!is_inside(image, chunk)) continue;
+      if (!begins_in(image, chunk)) continue;
       soft_.push_back(
           {.offset = image.position - sequence.n_computed, .rows = sequence.soft_tokens[i]->rows});
     }
@@ -400,7 +234,7 @@ Status Engine::forward(std::span<const PlannedChunk> plan) {
     counters_.prompt_tokens.fetch_add(std::clamp<std::int64_t>(prompt_left, 0, chunk.n_tokens),
                                       std::memory_order_relaxed);
     for (std::size_t i = 0; i < chunk.sequence->soft_tokens.size(); ++i) {
-      if (is_inside(chunk.sequence->request.images[i], chunk))
+      if (begins_in(chunk.sequence->request.images[i], chunk))
         chunk.sequence->soft_tokens[i].reset();
     }
     chunk.sequence->n_computed += chunk.n_tokens;

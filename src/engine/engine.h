@@ -8,39 +8,15 @@
 #include <vector>
 
 #include "engine/channel.h"
+#include "engine/engine_options.h"
+#include "engine/image_encoder.h"
 #include "engine/model_runner.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "foundation/guarded.h"
-#include "foundation/lru_cache.h"
 #include "foundation/thread_pool.h"
 
 namespace gem8 {
-
-/// What the model's files say about ending an answer.
-struct EndTokens {
-  TokenId primary{1};             ///< the end token whose Finish names no stop_token
-  std::vector<TokenId> eos;       ///< all of them, with or without the primary one
-  std::vector<TokenId> suppress;  ///< never chosen
-  std::vector<TokenId>
-      placeholders;  ///< image, video and audio tokens: runs of them in a prompt are not split
-};
-
-struct EngineOptions {
-  std::int64_t max_model_len = 4096;  ///< prompt and output together
-  std::int64_t max_num_seqs = 256;    ///< in a batch
-  std::int64_t max_num_batched_tokens =
-      2048;  ///< in a step; at least max_num_seqs, at most the runner's max_batch_tokens
-  std::int64_t max_queued =
-      0;  ///< requests in flight, running and waiting, beyond which submit() refuses; 0: no limit
-  std::size_t channel_capacity = 256;  ///< events a slow reader may lag behind
-  std::size_t image_cache_bytes = std::size_t{256}
-                                  << 20;  ///< for soft tokens of images seen before
-  /// Images of a step share a pass of the tower up to so many patches; a larger one goes alone. Two
-  /// of 280 soft tokens: bounds the memory of a pass, and more rows make no linear faster.
-  std::int64_t max_pass_patches = 5040;
-  EndTokens end_tokens;
-};
 
 /// The reader's end of a request. Destroying it cancels: the slot and the pages are free within a
 /// step.
@@ -105,13 +81,11 @@ class Engine {
  private:
   Engine(ModelRunner& runner, ThreadPool& pool, const EngineOptions& options);
 
-  Result<std::unique_ptr<Sequence>> check(EngineRequest request) const;
   void run();
   void take_inbox();
   void drop_cancelled();
   bool step();
   void begin(Sequence& sequence);
-  Status encode_images(const PlannedChunk& chunk);
   Status forward(std::span<const PlannedChunk> plan);
   void forward_one_by_one(std::span<const PlannedChunk> plan);
   void sample(std::span<const PlannedChunk> plan);
@@ -134,9 +108,9 @@ class Engine {
   Scheduler scheduler_;
   std::vector<std::unique_ptr<Sequence>> arrivals_;
   std::vector<Sequence*> gone_;
+  ImageEncoder images_;
   std::vector<SequenceChunk> chunks_;
   std::vector<SoftTokens> soft_;
-  LruCache<const SoftTokenMatrix> images_;  // by content
   struct Sampled {
     Sequence* sequence = nullptr;
     std::int64_t row = 0;
@@ -148,7 +122,7 @@ class Engine {
 
   struct Counters {
     std::atomic<std::int64_t> running{0}, waiting{0}, used_sliding{0}, used_full{0}, steps{0},
-        prompt_tokens{0}, generation_tokens{0}, cancelled{0}, images{0}, images_cached{0};
+        prompt_tokens{0}, generation_tokens{0}, cancelled{0};
   } counters_;
 
   std::thread thread_;  // last: it uses everything above
