@@ -31,6 +31,7 @@ struct ModelOptions {
 /// allocates nothing.
 struct Step {
   void reserve(std::int64_t max_tokens);
+  void clear();
 
   std::int64_t tokens = 0;
   KvCache* cache = nullptr;

@@ -151,6 +151,111 @@ void add_vision(const Checkpoint& source, std::vector<std::string>& names) {
   }
 }
 
+/// Appends the modules of a layer that --ignore keeps, as engines will look for them.
+void add_kept_modules(const Checkpoint& source, const LayerLinears& linears,
+                      const std::vector<bool>& kept, std::vector<std::string>& names) {
+  bool experts = false;
+  for (std::size_t i = 0; i < linears.groups.size(); ++i) {
+    if (!kept[i]) continue;
+    const LinearGroup& group = linears.groups[i];
+    const std::string layer = fmt::format("{}layers.{}.", source.text_prefix(), group.layer);
+    if (group.expert >= 0) {
+      // Both spellings: which one engines look for depends on their age.
+      if (!experts) names.insert(names.end(), {layer + "experts", layer + "moe.experts"});
+      experts = true;
+      continue;
+    }
+    const std::vector<std::string>& modules = linears.modules[i];
+    names.insert(names.end(), modules.begin(), modules.end());
+    if (group.input != InputSite::kAttention) continue;
+    // Engines expand their fused module to q, k and v on every layer, stored or not.
+    for (const std::string_view name : {"k_proj", "v_proj"}) {
+      std::string module = fmt::format("{}self_attn.{}", layer, name);
+      if (std::ranges::find(modules, module) == modules.end()) names.push_back(std::move(module));
+    }
+  }
+}
+
+/// The linears that are not kept.
+LayerLinears without(LayerLinears linears, const std::vector<bool>& kept) {
+  LayerLinears result;
+  for (std::size_t i = 0; i < linears.groups.size(); ++i) {
+    if (kept[i]) continue;
+    result.groups.push_back(std::move(linears.groups[i]));
+    result.weights.push_back(std::move(linears.weights[i]));
+    result.modules.push_back(std::move(linears.modules[i]));
+  }
+  return result;
+}
+
+/// The source's tensors that are copied: those before the layers, of each layer, after them.
+struct Copied {
+  std::vector<const TensorInfo*> before;
+  std::vector<std::vector<const TensorInfo*>> of_layer;
+  std::vector<const TensorInfo*> after;
+};
+
+Copied find_copied(const Checkpoint& source, const std::vector<LayerLinears>& quantised) {
+  std::set<std::string_view> replaced;
+  for (const LayerLinears& layer : quantised) {
+    for (const std::vector<StoredWeight>& weights : layer.weights) {
+      for (const StoredWeight& weight : weights) replaced.insert(source.find(weight.tensor)->name);
+    }
+  }
+  const TextConfig& text = source.config().text;
+  Copied copied{.of_layer = std::vector<std::vector<const TensorInfo*>>(quantised.size())};
+  for (const CheckpointTensor& tensor : source.tensors()) {
+    const TensorInfo& info = *tensor.info;
+    if (replaced.contains(info.name)) continue;
+    if (info.name == "lm_head.weight" && text.tie_word_embeddings) continue;
+    const auto canonical = source.canonical_text_name(info.name);
+    int layer = -1;
+    if (canonical && std::sscanf(canonical->c_str(), "layers.%d.", &layer) == 1 && layer >= 0 &&
+        layer < text.n_layers) {
+      copied.of_layer[static_cast<std::size_t>(layer)].push_back(&info);
+    } else {
+      (canonical ? copied.before : copied.after).push_back(&info);
+    }
+  }
+  return copied;
+}
+
+/// Fills the plan's groups, items and sums: what is before the layers, each layer, what is after.
+void list_items(const Checkpoint& source, std::vector<LayerLinears> quantised,
+                ConversionPlan& plan) {
+  const Copied copied = find_copied(source, quantised);
+  std::size_t n_groups = 0;
+  for (const LayerLinears& layer : quantised) n_groups += layer.groups.size();
+  plan.groups.reserve(n_groups);  // items point into it
+  const auto copy = [&](const std::vector<const TensorInfo*>& tensors, std::int32_t layer) {
+    for (const TensorInfo* const info : tensors)
+      plan.items.push_back({.layer = layer, .kept = info, .bytes = info->bytes.size()});
+  };
+  copy(copied.before, -1);
+  for (std::size_t i = 0; i < quantised.size(); ++i) {
+    const auto layer = static_cast<std::int32_t>(i);
+    LayerLinears& linears = quantised[i];
+    copy(copied.of_layer[i], layer);
+    for (std::size_t g = 0; g < linears.groups.size(); ++g) {
+      const LinearGroup& group = plan.groups.emplace_back(std::move(linears.groups[g]));
+      for (const Linear& linear : group.members) {
+        plan.quantised_parameters +=
+            static_cast<std::uint64_t>(linear.out) * static_cast<std::uint64_t>(linear.in);
+      }
+      plan.n_quantised += group.members.size();
+      plan.items.push_back({.layer = layer,
+                            .group = &group,
+                            .weights = std::move(linears.weights[g]),
+                            .modules = std::move(linears.modules[g]),
+                            .bytes = group_bytes(group, plan.scheme)});
+    }
+  }
+  copy(copied.after, -1);
+  for (const CheckpointTensor& tensor : source.tensors())
+    plan.source_bytes += tensor.info->bytes.size();
+  for (const ConversionItem& item : plan.items) plan.total_bytes += item.bytes;
+}
+
 }  // namespace
 
 std::vector<std::string> ignored_layers(const Checkpoint& source,
@@ -193,98 +298,15 @@ Result<ConversionPlan> make_conversion_plan(const Checkpoint& source,
                 source.dir().string(), source.config().quantization->method_name);
   }
   GEM8_TRY(const Patterns patterns, compile(options.ignore));
-  const TextConfig& text = source.config().text;
-
   ConversionPlan plan{.scheme = options.scheme};
-  std::set<std::string_view> replaced;  // source tensors that are not copied
-  struct Quantised {
-    LinearGroup group;
-    std::vector<StoredWeight> weights;
-    std::vector<std::string> modules;
-  };
-  std::vector<Quantised> quantised;
-  for (std::int32_t layer = 0; layer < text.n_layers; ++layer) {
+  std::vector<LayerLinears> quantised;
+  for (std::int32_t layer = 0; layer < source.config().text.n_layers; ++layer) {
     GEM8_TRY(LayerLinears linears, find_layer(source, layer));
     GEM8_TRY(const std::vector<bool> kept, find_kept(linears, patterns));
-    bool kept_experts = false;
-    for (std::size_t i = 0; i < linears.groups.size(); ++i) {
-      LinearGroup& group = linears.groups[i];
-      if (!kept[i]) {
-        for (const StoredWeight& weight : linears.weights[i]) {
-          replaced.insert(source.find(weight.tensor)->name);
-        }
-        quantised.push_back(
-            {std::move(group), std::move(linears.weights[i]), std::move(linears.modules[i])});
-        continue;
-      }
-      if (group.expert >= 0) {
-        if (kept_experts) continue;
-        kept_experts = true;
-        // Both spellings: which one engines look for depends on their age.
-        plan.kept_by_request.push_back(
-            fmt::format("{}layers.{}.experts", source.text_prefix(), layer));
-        plan.kept_by_request.push_back(
-            fmt::format("{}layers.{}.moe.experts", source.text_prefix(), layer));
-        continue;
-      }
-      for (const std::string& module : linears.modules[i]) plan.kept_by_request.push_back(module);
-      if (group.input == InputSite::kAttention) {
-        // Engines expand their fused module to q, k and v on every layer, stored or not.
-        for (const std::string_view name : {"k_proj", "v_proj"}) {
-          const std::string module =
-              fmt::format("{}layers.{}.self_attn.{}", source.text_prefix(), layer, name);
-          if (std::ranges::find(linears.modules[i], module) == linears.modules[i].end()) {
-            plan.kept_by_request.push_back(module);
-          }
-        }
-      }
-    }
+    add_kept_modules(source, linears, kept, plan.kept_by_request);
+    quantised.push_back(without(std::move(linears), kept));
   }
-  plan.groups.reserve(quantised.size());  // items point into it
-
-  const auto add_kept = [&](const TensorInfo& info, std::int32_t layer) {
-    plan.items.push_back({.layer = layer, .kept = &info, .bytes = info.bytes.size()});
-  };
-  std::vector<std::vector<const TensorInfo*>> of_layer(static_cast<std::size_t>(text.n_layers));
-  std::vector<const TensorInfo*> after;
-  for (const CheckpointTensor& tensor : source.tensors()) {
-    const TensorInfo& info = *tensor.info;
-    plan.source_bytes += info.bytes.size();
-    if (replaced.contains(info.name)) continue;
-    if (info.name == "lm_head.weight" && text.tie_word_embeddings) continue;
-    const auto canonical = source.canonical_text_name(info.name);
-    int layer = -1;
-    if (canonical && std::sscanf(canonical->c_str(), "layers.%d.", &layer) == 1 && layer >= 0 &&
-        layer < text.n_layers) {
-      of_layer[static_cast<std::size_t>(layer)].push_back(&info);
-    } else if (canonical) {
-      add_kept(info, -1);
-    } else {
-      after.push_back(&info);
-    }
-  }
-  std::size_t next = 0;
-  for (std::int32_t layer = 0; layer < text.n_layers; ++layer) {
-    for (const TensorInfo* const info : of_layer[static_cast<std::size_t>(layer)])
-      add_kept(*info, layer);
-    for (; next < quantised.size() && quantised[next].group.layer == layer; ++next) {
-      Quantised& q = quantised[next];
-      plan.groups.push_back(std::move(q.group));
-      const LinearGroup& group = plan.groups.back();
-      for (const Linear& linear : group.members) {
-        plan.quantised_parameters +=
-            static_cast<std::uint64_t>(linear.out) * static_cast<std::uint64_t>(linear.in);
-      }
-      plan.n_quantised += group.members.size();
-      plan.items.push_back({.layer = layer,
-                            .group = &group,
-                            .weights = std::move(q.weights),
-                            .modules = std::move(q.modules),
-                            .bytes = group_bytes(group, options.scheme)});
-    }
-  }
-  for (const TensorInfo* const info : after) add_kept(*info, -1);
-  for (const ConversionItem& item : plan.items) plan.total_bytes += item.bytes;
+  list_items(source, std::move(quantised), plan);
   if (plan.groups.empty())
     return fail(Code::kInvalidArgument, "--ignore leaves nothing to quantise");
 
