@@ -26,6 +26,15 @@ def patches_of(image):
     return cells.reshape(-1, 3 * PATCH**2), at.reshape(-1, 2)
 
 
+def positions_in(branches):
+    """Position of each token of a sample: branch 0 counts from 0, every other branch goes on where branch 0 ends."""
+    n = len(branches)
+    starts = torch.zeros(n, dtype=torch.int64)
+    starts[1:] = torch.where(branches[1:] != branches[:-1], torch.arange(1, n), 0)
+    begins = starts.cummax(0).values
+    return torch.arange(n) - begins + torch.where(branches > 0, (branches == 0).sum(), 0)
+
+
 class Packer:
     """Endless batches of `rows` rows of `length` tokens with at most `images` images each.
 
@@ -82,7 +91,7 @@ class Packer:
         rows, length = self.rows, self.length
         shape = (rows, length)
         tokens, positions = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
-        documents, blocks = torch.full(shape, -1), torch.full(shape, -1)
+        documents, blocks, branches = torch.full(shape, -1), torch.full(shape, -1), torch.zeros(shape, dtype=torch.int64)
         weights, abilities = torch.zeros(shape), torch.full(shape, -1)
         pixels = torch.zeros(self.images, PATCHES, 3 * PATCH**2, dtype=torch.uint8)
         places = torch.full((self.images, PATCHES, 2), -1)
@@ -95,11 +104,14 @@ class Packer:
                 n = len(sample["ids"])
                 ids = torch.from_numpy(sample["ids"].astype(np.int64))
                 here = slice(start, start + n)
-                tokens[r, here], positions[r, here], documents[r, here] = ids, torch.arange(n), number
+                branch = torch.from_numpy(sample["branches"].astype(np.int64))
+                tokens[r, here], positions[r, here], documents[r, here] = ids, positions_in(branch), number
+                branches[r, here] = branch
                 # the token at i is predicted from i - 1
                 target = torch.from_numpy(sample["mask"][1:].astype(np.float32))
                 target = torch.where(target > 0, 1.0, self.prompt_weight)
                 target[(ids[1:] == self.image_token)] = 0.0
+                target[branch[1:] != branch[:-1]] = 0.0
                 weights[r, start:start + n - 1] = target
                 abilities[r, here] = sample["ability"]
                 soft = (ids == self.image_token).nonzero()[:, 0]
@@ -127,7 +139,7 @@ class Packer:
         pad = self.slots - len(at)
         at = torch.cat((at, at.new_zeros(pad)))
         return {
-            "tokens": tokens, "positions": positions, "documents": documents, "blocks": blocks,
+            "tokens": tokens, "positions": positions, "documents": documents, "blocks": blocks, "branches": branches,
             "pixels": pixels, "places": places, "soft_at": soft_at, "images": image, "at": at,
             "targets": tokens.flatten()[(at + 1).clamp(max=rows * length - 1)],
             "weights": torch.cat((weight, torch.zeros(pad))), "abilities": abilities.flatten()[at],

@@ -1,6 +1,6 @@
 """Encode samples of every ability and split, which checks the round trip, and print their sizes in tokens.
 
-Usage: check_samples.py [COUNT per ability and split] [late]      ("late": the training samples of the late shards)
+Usage: check_samples.py [COUNT per ability and split] [late]      ("late": the training samples of the last shards)
 Also checks the split: functions and argument values must belong to the sample's side, and no chat may be on both.
 """
 import itertools
@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 import course
 from encode import encode
-from generate import MIXTURE, samples
+from generate import GROUPS, MIXTURE, groups, samples
 from split import belongs
 from template import DEMO, Template
 from tool_samples import DOMAINS, ENUMS
@@ -42,13 +42,20 @@ def check_split(sample, split):
                     raise ValueError(f"{split}: value {value!r} of {call}")
 
 
-def main(count):
+def stream(split, ability, late):
+    """The samples to check; of the last shards' groups one after the other."""
+    if late and split == "train" and ability in GROUPS:
+        return itertools.chain.from_iterable(groups(ability, 5, 6))
+    return samples(split, ability, 5)
+
+
+def main(count, late):
     tokenizer, template = Tokenizer.from_file(DEMO + "/tokenizer.json"), Template()
     for ability in MIXTURE:
         seen = {}
         for split in ("train", "heldout"):
             start, sizes, targets, seen[split] = time.monotonic(), [], [], set()
-            for sample in itertools.islice(samples(split, ability, 5), count):
+            for sample in itertools.islice(stream(split, ability, late), count):
                 encoded = encode(sample, tokenizer, template)
                 sizes.append(len(encoded.ids))
                 targets.append(sum(encoded.loss_mask))
@@ -65,5 +72,6 @@ def main(count):
 
 
 if __name__ == "__main__":
-    course.LATE = course.SMALL_STEPS = "late" in sys.argv[2:]
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 300)
+    late = "late" in sys.argv[2:]
+    course.LATE = course.SMALL_STEPS = course.PIECES = late
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 300, late)

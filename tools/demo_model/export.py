@@ -113,8 +113,9 @@ def our_logits(params, cfg, tokens, images, dtype):
             soft_at[k, :len(mine)] = mine
             blocks[0, mine] = k
         soft = network.tower(params, cfg["vision_config"], pixels, places, dtype)
-    masks = network.masks(cfg["text_config"], torch.zeros(1, n, dtype=torch.int64), blocks, dtype)
-    batch = {"tokens": ids, "positions": torch.arange(n)[None], "soft_at": soft_at,
+    positions, none = torch.arange(n)[None], torch.zeros(1, n, dtype=torch.int64)
+    masks = network.masks(cfg["text_config"], positions, none, none, blocks, dtype)
+    batch = {"tokens": ids, "positions": positions, "soft_at": soft_at,
              "mask_sliding": masks[config.SLIDING], "mask_full": masks[config.FULL]}
     states, _ = network.hidden_states(params, cfg, batch, dtype, soft)
     return network.logits(params, cfg, states[0])

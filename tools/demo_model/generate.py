@@ -15,10 +15,10 @@ import itertools
 import random
 import sys
 
-from image_samples import image_sample
+from image_samples import image_group, image_sample
 from talk_samples import (FACTS, PHRASINGS, copy_sample, fact_sample, memory_sample, system_sample, thinking_sample,
                           unknown_sample)
-from tool_samples import tool_sample
+from tool_samples import tool_group, tool_sample
 
 HELD_OUT_COUNT = 300          # held-out samples per ability and seed; facts give every held-out phrasing once
 
@@ -52,6 +52,16 @@ def samples(split, ability, seed=0):
     else:
         for _ in range(HELD_OUT_COUNT):
             yield make(rng, split)
+
+
+GROUPS = {"tools": tool_group, "images": image_group}
+
+
+def groups(ability, seed, count):
+    """Yield lists of training Samples, endless: `count` about one tool list or picture, single ones of the other abilities."""
+    rng = random.Random(f"groups/{ability}/{seed}")
+    while True:
+        yield GROUPS[ability](rng, "train", count) if ability in GROUPS else [MAKERS[ability](rng, "train")]
 
 
 def mixture(split, seed=0):

@@ -173,8 +173,9 @@ def several(rng, split):
     return Picture(rng, colour, shape, count)
 
 
-def ask_single(rng, split):
-    p = single(rng, split)
+def ask_single(rng, split, given=None):
+    """A question about one placed shape: about the picture `given`, or about a new one. So do the other two."""
+    p = given or single(rng, split)
     form = rng.random()
     thing = rng.choice(("shape", p.shape))
     if form < 0.25:
@@ -204,8 +205,8 @@ def ask_single(rng, split):
     return p, question, answer
 
 
-def ask_several(rng, split):
-    p = several(rng, split)
+def ask_several(rng, split, given=None):
+    p = given or several(rng, split)
     things = rng.choice(("shapes", plural(p.shape, 2)))
     if rng.random() < 0.75:
         question = rng.choice((f"How many {things} are there?", f"How many {things} do you see?", f"Count the {things}.", "How many?",
@@ -214,27 +215,33 @@ def ask_several(rng, split):
     return p, rng.choice(("What is in the image? Count.", "Describe and count.", "How many of what do you see?")), f"{capital(p.words())}."
 
 
-def ask_pair(rng, split):
+def ask_pair(rng, split, given=None):
     """Two images are compared."""
     form = rng.random()
+    if given:
+        form = rng.uniform(0, 0.72) if given[0].position else 1
     if form < 0.36:
-        a = single(rng, split)
-        b = single(rng, split, **({"colour": a.colour} if rng.random() < 0.5 else {}))
+        a, b = given or pair_with_one(rng, split, "colour")
         question = rng.choice(("Do both images have the same colour?", "Are the colours equal?", "Compare the colours.", "Is the colour the same?"))
         same, first, second = a.colour == b.colour, a.colour, b.colour
         told = f"both are {first}" if same else f"the first is {first} and the second is {second}"
     elif form < 0.72:
-        a = single(rng, split)
-        b = single(rng, split, **({"shape": a.shape} if rng.random() < 0.5 else {}))
+        a, b = given or pair_with_one(rng, split, "shape")
         question = rng.choice(("Do both images show the same shape?", "Are the shapes equal?", "Compare the shapes.", "Is the shape the same?"))
         same = a.shape == b.shape
         told = f"both show a {a.shape}" if same else f"the first shows a {a.shape} and the second a {b.shape}"
     else:
-        a, b = several(rng, split), several(rng, split)
+        a, b = given or (several(rng, split), several(rng, split))
         question = rng.choice(("Which image has more shapes?", "In which image are more shapes?", "Compare the counts.", "Which one shows more?"))
         told = f"Both have {a.count}." if a.count == b.count else f"The {'first' if a.count > b.count else 'second'} has more: {a.count} and {b.count}."
         return (a, b), question, told
     return (a, b), question, ("Yes, " if same else "No, ") + told + "."
+
+
+def pair_with_one(rng, split, attribute):
+    """Two pictures of a shape; half of the pairs share the attribute."""
+    a = single(rng, split)
+    return a, single(rng, split, **({attribute: getattr(a, attribute)} if rng.random() < 0.5 else {}))
 
 
 def capital(text):
@@ -245,6 +252,23 @@ def image_sample(rng, split):
     """Return one sample about one or two images; the images stand before the text, as users send them."""
     ask = rng.choices((ask_single, ask_several, ask_pair), (60, 22, 18))[0]
     pictures, question, answer = ask(rng, split)
-    pictures = pictures if isinstance(pictures, tuple) else (pictures,)
+    return asked_about(pictures if isinstance(pictures, tuple) else (pictures,), question, answer)
+
+
+def asked_about(pictures, question, answer):
     content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": question}]
     return Sample([{"role": "user", "content": content}, assistant(answer)], "images", images=[p.image for p in pictures])
+
+
+def image_group(rng, split, count):
+    """Samples about one picture, or about one pair."""
+    kind = rng.choices(("single", "several", "pair", "pair of several"), (56, 22, 15, 7))[0]
+    if kind == "single":
+        ask, shown = ask_single, single(rng, split)
+    elif kind == "several":
+        ask, shown = ask_several, several(rng, split)
+    else:
+        ask = ask_pair
+        shown = pair_with_one(rng, split, rng.choice(("colour", "shape"))) if kind == "pair" else (several(rng, split), several(rng, split))
+    pictures = shown if isinstance(shown, tuple) else (shown,)
+    return [asked_about(pictures, *ask(rng, split, shown)[1:]) for _ in range(count)]

@@ -339,18 +339,18 @@ def tower(params, vision, pixels, positions, dtype=torch.bfloat16):
     return linear(rms_norm(z.to(dtype)), params[PROJECTOR])
 
 
-def masks(text, documents, blocks, dtype=torch.bfloat16):
-    """Additive masks {kind: [rows, 1, length, length]}.
+def masks(text, positions, documents, branches, blocks, dtype=torch.bfloat16):
+    """Additive masks {kind: [rows, 1, length, length]} from four numbers of each token, [rows, length].
 
-    documents [rows, length]: number of the sample a token belongs to; blocks: number of the image a soft token
-    belongs to, -1 for text. Full layers are causal; sliding layers see `window` tokens back and, inside one
-    image, forward too.
+    documents: the sample it belongs to; branches: which of several continuations of the sample's beginning (0) it
+    belongs to; blocks: the image a soft token belongs to, -1 for text. A token sees its own branch and the beginning.
+    Full layers are causal; sliding layers see `window` tokens back and, inside one image, forward too.
     """
-    length = documents.shape[1]
-    i = torch.arange(length)
-    back = i[:, None] - i[None, :]
-    same = documents[:, :, None] == documents[:, None, :]
-    image = (blocks[:, :, None] == blocks[:, None, :]) & (blocks >= 0)[:, :, None]
+    def equal(numbers):
+        return numbers[:, :, None] == numbers[:, None, :]
+    back = positions[:, :, None] - positions[:, None, :]
+    same = equal(documents) & (equal(branches) | (branches == 0)[:, None, :])
+    image = equal(blocks) & (blocks >= 0)[:, :, None]
     allowed = {FULL: same & (back >= 0), SLIDING: same & (back < text["sliding_window"]) & ((back >= 0) | image)}
     return {kind: torch.zeros(a.shape, dtype=dtype).masked_fill_(~a, -1e9)[:, None] for kind, a in allowed.items()}
 
@@ -358,7 +358,7 @@ def masks(text, documents, blocks, dtype=torch.bfloat16):
 def hidden_states(params, config, batch, dtype=torch.bfloat16, soft=None):
     """Final normed states [rows, length, hidden] and the mean load-balance loss.
 
-    batch: tokens, positions, documents, blocks [rows, length]; soft_at [images, cells] flat target position of
+    batch: tokens, positions [rows, length] and the masks of both kinds; soft_at [images, cells] flat target position of
     each soft token (rows * length for padding). `soft` are the tower's soft tokens, or None without images.
     """
     text = config["text_config"]

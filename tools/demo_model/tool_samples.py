@@ -101,7 +101,7 @@ def argument_name(rng, split, names):
     def make():
         chance = rng.random()
         if chance < (0.35 if course.LATE and split == "train" else 0.15):
-            return words.invented(rng, 2)
+            return words.invented(rng, 2, split)
         name = rng.choice(names)
         return f"{rng.choice(PREFIXES)}_{name}" if chance < 0.45 else name
     return draw(split, "argument", make)
@@ -134,7 +134,7 @@ def random_function(rng, split, like=None):
     """Return a composed Function; `like` shares its verb or noun with the new one, which makes the choice harder."""
     def make():
         verb = rng.choice(VERBS)
-        noun = rng.choice(NOUNS) if rng.random() < (0.6 if course.LATE and split == "train" else 0.85) else words.invented(rng, 2)
+        noun = rng.choice(NOUNS) if rng.random() < (0.6 if course.LATE and split == "train" else 0.85) else words.invented(rng, 2, split)
         if like and "_" in like.name:
             old_verb, old_noun = like.name.split("_", 1)
             verb, noun = (old_verb, noun) if rng.random() < 0.5 else (verb, old_noun.split("_")[-1])
@@ -155,7 +155,7 @@ def random_function(rng, split, like=None):
 def renamed(rng, split, name):
     """Another name with one word of the old one in it, so that names have to be read and not remembered."""
     def make():
-        part, strange = rng.choice([p for p in name.split("_") if len(p) > 2]), words.invented(rng, 2)
+        part, strange = rng.choice([p for p in name.split("_") if len(p) > 2]), words.invented(rng, 2, split)
         return rng.choice((f"{part}_{strange}", f"{rng.choice(VERBS)}_{part}", f"{strange}_{part}", f"{part}_{rng.choice(NOUNS)}"))
     return draw(split, "function", make)
 
@@ -263,17 +263,17 @@ def tool_set(rng, split):
     return wanted, listed
 
 
-def calling(rng, split):
-    """The target is one call."""
-    wanted, functions = tool_set(rng, split)
+def calling(rng, split, given=None):
+    """The target is one call. `given` (wanted, functions) is the tool list to ask about; a new one without it."""
+    wanted, functions = given or tool_set(rng, split)
     text, arguments = request(rng, split, wanted)
     target = {"role": "assistant", "content": None, "tool_calls": [call(1, wanted, arguments)]}
-    return Sample([user(ended(rng, text)), target], "tools", [f.declaration() for f in functions], enable_thinking=rng.random() < 0.06)
+    return Sample([user(ended(rng, text)), target], "tools", [f.declaration() for f in functions], enable_thinking=not given and rng.random() < 0.06)
 
 
-def calling_twice(rng, split):
+def calling_twice(rng, split, given=None):
     """The target is two calls: of the same function with other values, or of two functions."""
-    wanted, functions = tool_set(rng, split)
+    wanted, functions = given or tool_set(rng, split)
     first_text, first = request(rng, split, wanted)
     if len(functions) > 1 and rng.random() < 0.5:
         second_function = rng.choice([f for f in functions if f is not wanted])
@@ -306,15 +306,15 @@ def result(rng, split):
     return json.dumps({"error": reason}), f"The tool reports an error: {reason}."
 
 
-def answering(rng, split):
+def answering(rng, split, given=None):
     """The target is an answer made from one or two responses."""
-    wanted, functions = tool_set(rng, split)
-    functions = [wanted] if len(functions) > 2 else functions
+    wanted, functions = given or tool_set(rng, split)
+    functions = [wanted] if len(functions) > 2 and not given else functions
     count = 2 if rng.random() < 0.2 else 1
     requests = [request(rng, split, wanted) for _ in range(count)]
     calls = [call(i + 1, wanted, arguments) for i, (_, arguments) in enumerate(requests)]
     messages = [user(" And ".join(ended(rng, text) for text, _ in requests)), {"role": "assistant", "content": None, "tool_calls": calls}]
-    thinking = rng.random() < 0.1
+    thinking = not given and rng.random() < 0.1
     if count == 1:
         response, told = result(rng, split)
         messages.append({"role": "tool", "tool_call_id": "call_1", "content": response})
@@ -326,8 +326,10 @@ def answering(rng, split):
     return Sample(messages, "tools", [f.declaration() for f in functions], enable_thinking=thinking)
 
 
-def refusing(rng, split):
+def refusing(rng, split, given=None):
     """No declared tool fits the request."""
+    if given:
+        return refusing_from(rng, split, given[1])
     wanted, functions = tool_set(rng, split)
     kept = [f for f in functions if not f.topics & wanted.topics]
     while not kept:
@@ -335,6 +337,24 @@ def refusing(rng, split):
         kept = [other] if not other.topics & wanted.topics else []
     text, _ = request(rng, split, wanted)
     return Sample([user(ended(rng, text)), assistant(NO_TOOL)], "tools", [f.declaration() for f in kept])
+
+
+def refusing_from(rng, split, functions):
+    """None of these tools fits; half of the requests share a word with one of them."""
+    while True:
+        like = rng.choice(functions) if rng.random() < 0.5 else None
+        wanted = domain_function(rng, split) if rng.random() < 0.3 else random_function(rng, split, like)
+        if not any(wanted.topics & f.topics for f in functions):
+            break
+    text, _ = request(rng, split, wanted)
+    return Sample([user(ended(rng, text)), assistant(NO_TOOL)], "tools", [f.declaration() for f in functions])
+
+
+def tool_group(rng, split, count):
+    """Samples about one tool list."""
+    functions = tool_set(rng, split)[1]
+    forms = rng.choices((calling, calling_twice, answering, refusing), (50, 20, 10, 20), k=count)
+    return [form(rng, split, (rng.choice(functions), functions)) for form in forms]
 
 
 def tool_sample(rng, split):

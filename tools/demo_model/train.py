@@ -8,7 +8,9 @@ updates its part of the parameters. Learning rate: warm-up, constant, then linea
 brought to its end at any time. Progress: OUT/log.jsonl and, as text, standard output.
 """
 import argparse
+import bisect
 import collections
+import itertools
 import json
 import os
 import pathlib
@@ -37,8 +39,11 @@ def loss_of(params, cfg, batch, soft):
     return loss + 0.01 * balance, entropy
 
 
+ONLY_FOR_MASKS = ("documents", "branches", "blocks")
+
+
 def with_masks(cfg, batch):
-    masks = network.masks(cfg["text_config"], batch["documents"], batch["blocks"])
+    masks = network.masks(cfg["text_config"], *(batch[k] for k in ("positions", *ONLY_FOR_MASKS)))
     return batch | {"mask_sliding": masks[config.SLIDING], "mask_full": masks[config.FULL]}
 
 
@@ -94,8 +99,9 @@ def work(rank, world, args, cfg, flat, gradients, control, barrier):
                               args.muon_lr, optimizer.adam_rate)
     opt.frozen = frozen
     packers = []
-    for half, wanted in enumerate((range(shards.SECOND), range(shards.SECOND, shards.LATE), range(shards.LATE, 1000))):
-        samples, image_token = shards.load(args.data, args.length, wanted)
+    switches = [int(step) for step in args.switches.split(",")]
+    for half, (first, end) in enumerate(itertools.pairwise((0, shards.SECOND, shards.LATE, shards.GROUPED, 1000))):
+        samples, image_token = shards.load(args.data, args.length, range(first, end))
         packers.append(batches.Packer(samples, args.rows, args.length, args.images, args.slots, args.prompt_weight,
                                       image_token, args.seed * 100 + 10 * half + rank))
     checkpoint = args.out / f"checkpoint.{rank}.pt"
@@ -122,12 +128,12 @@ def work(rank, world, args, cfg, flat, gradients, control, barrier):
         if step >= plan["steps"]:
             break
         clock = [time.perf_counter()]
-        packer = packers[(step >= args.switch) + (step >= args.late)]
+        packer = packers[bisect.bisect(switches, step)]
         raw = packer.next()
         batch = with_masks(cfg, {k: v for k, v in raw.items() if torch.is_tensor(v) and k not in
-                                 ("pixels", "places", "documents", "blocks", "abilities")} |
-                           {k: raw[k] for k in ("documents", "blocks")})
-        batch.pop("documents"), batch.pop("blocks")
+                                 ("pixels", "places", "abilities")})
+        for name in ONLY_FOR_MASKS:
+            del batch[name]
         gradients[rank].zero_()
         clock.append(time.perf_counter())
         soft = see(leaves, raw["pixels"], raw["places"])
@@ -184,8 +190,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--decay-steps", type=int, default=1500)
-    parser.add_argument("--switch", type=int, default=980, help="steps on the first shards, then on the others")
-    parser.add_argument("--late", type=int, default=1800, help="from this step on the late shards")
+    parser.add_argument("--switches", default="980,1800,3160", help="steps from which on the next kind of shards is used")
     parser.add_argument("--freeze-tower", action="store_true", help="leave the vision tower as train_tower.py made it")
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--rows", type=int, default=6)
