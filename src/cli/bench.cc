@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "cli/command.h"
+#include "cli/validators.h"
 #include "formats/locate.h"
 #include "foundation/json/json.h"
 #include "foundation/log.h"
@@ -139,37 +140,41 @@ Command add_bench(CLI::App& app, const CommonOptions& common) {
   command
       ->add_option("--shapes", options->shapes,
                    "Synthetic FP8 weights of these layer shapes instead of a checkpoint")
-      ->check(CLI::IsMember({"26b-a4b"}));
+      ->check(one_of({"26b-a4b"}));
   command
       ->add_option("--layers", options->layers,
                    "How many of the 30 layers --shapes makes (0.8 GB each)")
-      ->check(CLI::Range(1, 30));
+      ->check(between(1, 30));
   command
       ->add_option("--vision-layers", options->vision_layers,
                    "How many of the 27 layers of its image tower --shapes makes (0: no tower)")
-      ->check(CLI::Range(0, 27));
-  const auto positive = CLI::Range(std::int64_t{1}, std::int64_t{1} << 20);
+      ->check(between(0, 27));
+  const auto positive = between(1, 1 << 20);
   command->add_option("--batch", options->plan.batches, "Sequences that decode together")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(positive);
   command->add_option("--depth", options->plan.depths, "Tokens already in each sequence's cache")
       ->delimiter(',')
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 20));
+      ->allow_extra_args(false)
+      ->check(between(0, 1 << 20));
   command->add_option("--prompt", options->plan.prompts, "Prompt lengths to prefill")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(positive);
   command
       ->add_option("--images", options->tower.images,
                    "Pictures of a pass of the tower (0: no pass)")
       ->delimiter(',')
-      ->check(CLI::Range(0, 256));
+      ->allow_extra_args(false)
+      ->check(between(0, 256));
   command->add_option("--image-tokens", options->tower.budgets, "Soft tokens of a picture at most")
       ->delimiter(',')
-      ->check(CLI::IsMember({70, 140, 280, 560, 1120}));
+      ->allow_extra_args(false)
+      ->check(one_of({"70", "140", "280", "560", "1120"}));
   command->add_option("--rounds", options->plan.rounds, "Rounds of each measurement")
-      ->check(CLI::Range(1, 1000));
-  command->add_option("--format", options->format, "text or json")
-      ->check(CLI::IsMember({"text", "json"}));
+      ->check(between(1, 1000));
+  command->add_option("--format", options->format, "text or json")->check(one_of({"text", "json"}));
   return {command, [options, &common] { return run(*options, common); }};
 }
 

@@ -6,6 +6,7 @@
 #include "backend/device.h"
 #include "cli/command.h"
 #include "cli/progress.h"
+#include "cli/validators.h"
 #include "formats/checkpoint.h"
 #include "formats/companion_configs.h"
 #include "formats/locate.h"
@@ -123,23 +124,22 @@ Command add_eval(CLI::App& app, const CommonOptions& common) {
   command->add_option("DIR", options->dir, "Checkpoint folder, hub id in the cache, or 'demo'")
       ->required();
   command->add_option("--against", options->against, "The checkpoint it was made from");
-  command->add_option(
-      "--data", options->data,
-      "JSONL: {\"messages\", \"tools\"?, \"images\"?, \"answer\"?, \"ability\"?} a line "
-      "(default: the eval.jsonl of the source or of DIR, else a built-in mix)");
+  command->add_option("--data", options->data,
+                      "JSONL: {\"messages\", \"tools\"?, \"images\"?, \"answer\"?, "
+                      "\"attributes\"?, \"ability\"?} a line "
+                      "(default: the eval.jsonl of the source or of DIR, else a built-in mix)");
   command
       ->add_option("--activations", options->activations,
                    "bf16, or fp8: the arithmetic of FP8 GPUs")
-      ->check(CLI::IsMember({"bf16", "fp8"}))
+      ->check(one_of({"bf16", "fp8"}))
       ->capture_default_str();
   command->add_option("--max-length", options->max_length, "Longer samples are left out, in tokens")
-      ->check(CLI::Range(2, 1 << 20))
+      ->check(between(2, 1 << 20))
       ->capture_default_str();
   command->add_option("--max-tokens", options->max_tokens, "Tokens of an answer at most")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(between(1, 1 << 20))
       ->capture_default_str();
-  command->add_option("--format", options->format, "text or json")
-      ->check(CLI::IsMember({"text", "json"}));
+  command->add_option("--format", options->format, "text or json")->check(one_of({"text", "json"}));
   return {command, [options, &common] { return run_eval(*options, common); }};
 }
 

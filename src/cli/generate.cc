@@ -6,6 +6,7 @@
 
 #include "cli/command.h"
 #include "cli/pictures.h"
+#include "cli/validators.h"
 #include "foundation/log.h"
 #include "server/app/loaded_model.h"
 #include "server/app/prompt_images.h"
@@ -181,9 +182,9 @@ Command add_generate(CLI::App& app, const CommonOptions& common) {
   generate
       ->add_option("--activations", options->activations,
                    "bf16, or fp8 for the arithmetic of a GPU's W8A8")
-      ->check(CLI::IsMember({"bf16", "fp8"}));
+      ->check(one_of({"bf16", "fp8"}));
   generate->add_option("--format", options->format, "text or json")
-      ->check(CLI::IsMember({"text", "json"}));
+      ->check(one_of({"text", "json"}));
   return {generate, [options, &common]() -> Result<int> {
             if (options->prompt == "-") {
               GEM8_TRY(options->prompt, read_stdin());

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "cli/command.h"
+#include "cli/validators.h"
 #include "formats/checkpoint_summary.h"
 #include "formats/locate.h"
 
@@ -37,8 +38,7 @@ Command add_inspect(CLI::App& app, const CommonOptions&) {
       ->add_option("DIR", options->checkpoint, "Checkpoint folder, hub id in the cache, or 'demo'")
       ->required();
   command->add_flag("--tensors", options->tensors, "List every tensor");
-  command->add_option("--format", options->format, "text or json")
-      ->check(CLI::IsMember({"text", "json"}));
+  command->add_option("--format", options->format, "text or json")->check(one_of({"text", "json"}));
   return {command, [options] { return run_inspect(*options); }};
 }
 

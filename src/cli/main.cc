@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "cli/command.h"
+#include "cli/usage.h"
+#include "cli/validators.h"
 #include "cli/version.h"
 #include "foundation/log.h"
 
@@ -24,8 +26,8 @@ constexpr AddCommand kCommands[] = {
 void add_common(CLI::App& app, CommonOptions& common) {
   app.add_option("--threads", common.threads,
                  "Threads to compute with (default: the physical cores this process may use)")
-      ->check(CLI::Range(1, 1024));
-  app.add_option("--device", common.device, "Device to compute on")->check(CLI::IsMember({"cpu"}));
+      ->check(between(1, 1024));
+  app.add_option("--device", common.device, "Device to compute on")->check(one_of({"cpu"}));
   app.add_flag("--verbose", common.verbose, "Say more on stderr");
   app.add_flag("--quiet", common.quiet, "Say nothing but warnings and errors on stderr");
 }
@@ -36,6 +38,9 @@ int run(int argc, char** argv) {
       "gem8");
   app.require_subcommand(1);
   app.set_version_flag("--version", version_text());
+  app.add_flag_callback(
+      "--man", [&app] { throw CLI::CallForVersion(man_page(app), 0); },
+      "Print the manual page and exit: gem8 --man | man -l -");
   app.get_formatter()->column_width(36);
 
   CommonOptions common;
@@ -50,7 +55,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& success) {  // --help, --version
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    std::fprintf(stderr, "gem8: error: %s (see gem8 --help)\n", error.what());
+    std::fprintf(stderr, "gem8: error: %s\n", usage_error(app, error).c_str());
     return kCouldNot;
   }
   set_log_level(common.quiet     ? LogLevel::kQuiet

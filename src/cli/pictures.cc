@@ -3,6 +3,7 @@
 #include <memory>
 #include <utility>
 
+#include "cli/validators.h"
 #include "formats/companion_configs.h"
 #include "model/vision/image_file.h"
 #include "server/app/prompt_images.h"
@@ -23,16 +24,18 @@ AlphaPolicy alpha_of(const PictureOptions& options) {
 }  // namespace
 
 void add_picture_options(CLI::App& command, PictureOptions& options) {
-  command.add_option("--image", options.files,
-                     "A picture that goes with it, or its patches as trace writes them (may be "
-                     "repeated)");
+  command
+      .add_option("--image", options.files,
+                  "A picture that goes with it, or its patches as trace writes them (may be "
+                  "repeated)")
+      ->allow_extra_args(false);
   command
       .add_option("--image-tokens", options.soft_tokens,
                   "Soft tokens of a picture at most (default: the model's)")
-      ->check(CLI::IsMember({70, 140, 280, 560, 1120}));
+      ->check(one_of({"70", "140", "280", "560", "1120"}));
   command
       .add_option("--alpha", options.alpha, "Transparency: white (on white, the default) or drop")
-      ->check(CLI::IsMember({"white", "drop"}));
+      ->check(one_of({"white", "drop"}));
 }
 
 void add_local_media_option(CLI::App& command, PictureOptions& options) {

@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "cli/progress.h"
+#include "cli/validators.h"
 #include "formats/checkpoint.h"
 #include "formats/locate.h"
 #include "foundation/log.h"
@@ -95,19 +96,19 @@ Command add_quantize(CLI::App& app, const CommonOptions& common) {
       ->required();
   command->add_option("-o,--output", options->out, "Folder to make")->required();
   command->add_option("--scheme", options->scheme, "static: calibrated input scales; dynamic: none")
-      ->check(CLI::IsMember({"static", "dynamic"}))
+      ->check(one_of({"static", "dynamic"}))
       ->capture_default_str();
   command->add_option("--calibration", options->calibration,
                       "JSONL, one sample a line: {\"messages\"} (with images, where it has them), "
                       "{\"text\"} or {\"tokens\"} "
                       "(default: a built-in mix)");
   command->add_option("--samples", options->samples, "Samples to calibrate with at most")
-      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
+      ->check(between(1, 1 << 20))
       ->capture_default_str();
   command
       ->add_option("--max-length", options->max_length,
                    "Tokens of a sample at most; longer ones are cut")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(between(1, 1 << 20))
       ->capture_default_str();
   command
       ->add_option(
@@ -115,13 +116,13 @@ Command add_quantize(CLI::App& app, const CommonOptions& common) {
           "Regular expression on module names: linears that match stay unquantised (repeatable)")
       ->allow_extra_args(false);
   command->add_option("--memory", options->memory, "Resident memory at most, as in 8GiB")
-      ->transform(CLI::AsSizeValue(true))
+      ->transform(byte_size())
       ->default_str("8GiB");
   command->add_option("--shard-size", options->shard_size, "Bytes of a shard at most, as in 5GB")
-      ->transform(CLI::AsSizeValue(true))
+      ->transform(byte_size())
       ->default_str("5GB");
   command->add_option("--dtype", options->dtype, "Arithmetic of the calibration pass")
-      ->check(CLI::IsMember({"bfloat16", "float32"}))
+      ->check(one_of({"bfloat16", "float32"}))
       ->capture_default_str();
   command->add_flag("--restart", options->restart, "Forget an unfinished run");
   command->add_option("--report", options->report,

@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "cli/json_input.h"
+#include "cli/validators.h"
 #include "formats/locate.h"
 #include "text/tokenizer/tokenizer.h"
 
@@ -100,8 +101,7 @@ Command add_tokenize(CLI::App& app, const CommonOptions&) {
                     "Leave special tokens out of decoded text");
   command->add_flag("--lines", options->lines,
                     "One JSON value a line in (text or list of ids), one JSON object a line out");
-  command->add_option("--format", options->format, "text or json")
-      ->check(CLI::IsMember({"text", "json"}));
+  command->add_option("--format", options->format, "text or json")->check(one_of({"text", "json"}));
   return {command, [options] { return run_tokenize(*options); }};
 }
 

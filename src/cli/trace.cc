@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/json_input.h"
 #include "cli/pictures.h"
+#include "cli/validators.h"
 #include "formats/checkpoint.h"
 #include "formats/locate.h"
 #include "foundation/log.h"
@@ -154,13 +155,13 @@ Command add_trace(CLI::App& app, const CommonOptions& common) {
   add_picture_options(*command, options->pictures);
   add_local_media_option(*command, options->pictures);
   command->add_option("--dtype", options->dtype, "Arithmetic: float32 is the reference path")
-      ->check(CLI::IsMember({"float32", "bfloat16"}));
+      ->check(one_of({"float32", "bfloat16"}));
   command
       ->add_option("--activations", options->activations,
                    "How linears with FP8 weights read their input: bf16, or fp8 as GPUs do")
-      ->check(CLI::IsMember({"bf16", "fp8"}));
+      ->check(one_of({"bf16", "fp8"}));
   command->add_option("--chunk", options->chunk, "Tokens of a step (default: all at once)")
-      ->check(CLI::PositiveNumber);
+      ->check(between(1, 1 << 20));
   command->add_option("-o,--output", options->output, "Safetensors file to write")->required();
   return {command, [options, &common] { return run_trace(*options, common); }};
 }

@@ -1,4 +1,5 @@
 #include "quantize/verify/verify.h"
+#include "cli/validators.h"
 
 #include <fmt/format.h>
 
@@ -41,8 +42,7 @@ Command add_verify(CLI::App& app, const CommonOptions& common) {
   auto options = std::make_shared<VerifyOptions>();
   command->add_option("DIR", options->dir, "checkpoint folder, hub id or 'demo'")->required();
   command->add_option("--against", options->against, "the unquantised checkpoint it was made from");
-  command->add_option("--format", options->format, "text or json")
-      ->check(CLI::IsMember({"text", "json"}));
+  command->add_option("--format", options->format, "text or json")->check(one_of({"text", "json"}));
   command->add_option(
       "--vllm-date", options->vllm_date,
       "build date (YYYY-MM-DD) of the vLLM that is to load the file, if it is an old one");

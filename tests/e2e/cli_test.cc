@@ -10,6 +10,7 @@
 #include "foundation/json/json.h"
 #include "foundation/mapped_file.h"
 #include "model/vision/image_file.h"
+#include "tests/e2e/command_line.h"
 #include "tests/e2e/served.h"
 #include "tests/support/base64.h"
 
@@ -18,40 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class CommandLine : public ::testing::Test {
+class Pictures : public CommandLine {
  protected:
-  struct Outcome {
-    int status = -3;
-    std::string out;
-    std::string errors;
-  };
-
-  /// gem8 with these words; stdout goes through a file.
-  Outcome gem8(std::vector<std::string> words) {
-    const fs::path out = folder_.path() / "stdout";
-    std::string line = fmt::format("'{}'", GEM8_BINARY);
-    for (const std::string& word : words) line += fmt::format(" '{}'", word);
-    Process process({"/bin/sh", "-c", fmt::format("{} > '{}'", line, out.string())});
-    Outcome outcome{.status = process.wait(), .out = "", .errors = ""};
-    process.says("no text at all");  // until its end
-    outcome.out = read_text_file(out).value_or("");
-    outcome.errors = process.errors();
-    return outcome;
-  }
-  std::string trace(std::vector<std::string> words, const char* name = "trace.safetensors") {
-    const std::string file = (folder_.path() / name).string();
-    words.insert(words.begin(), "trace");
-    words.insert(words.end(), {"-o", file});
-    const Outcome outcome = gem8(std::move(words));
-    EXPECT_EQ(outcome.status, 0) << outcome.errors;
-    return file;
-  }
-  std::string write(const char* name, const Json& json) {
-    return folder_.write(name, to_text(json)).string();
-  }
-
-  TemporaryFolder folder_;
-  const std::string demo_ = demo_model().string();
   const std::string one_ = demo_ + "/images/009a.png", two_ = demo_ + "/images/009b.png";
   const std::string question_ = "Do both images show the same shape?";
 };
@@ -97,7 +66,7 @@ std::vector<std::int64_t> ids_of(const std::string& text) {
   return ids;
 }
 
-TEST_F(CommandLine, TracesAPrompt) {
+TEST_F(Pictures, TracesAPrompt) {
   const auto file = SafetensorsFile::open(trace({demo_, "--prompt", "What is gem8?"}));
   ASSERT_TRUE(file);
   const auto n = std::ssize(values<std::int64_t>(*file, "tokens"));
@@ -112,7 +81,7 @@ TEST_F(CommandLine, TracesAPrompt) {
   EXPECT_EQ(values<float>(*same, "logits"), values<float>(*file, "logits"));
 }
 
-TEST_F(CommandLine, TracesAPromptWithPictures) {
+TEST_F(Pictures, TracesAPromptWithPictures) {
   const std::string path = trace({demo_, "--prompt", question_, "--image", one_, "--image", two_});
   const auto file = SafetensorsFile::open(path);
   ASSERT_TRUE(file);
@@ -162,7 +131,7 @@ TEST_F(CommandLine, TracesAPromptWithPictures) {
 }
 
 /// Every stage within the bound that the reference implementation's own data states.
-TEST_F(CommandLine, TraceAgreesWithTheReference) {
+TEST_F(Pictures, TraceAgreesWithTheReference) {
   const fs::path data = fs::path(GEM8_TEST_DATA) / "golden/vision/tiny-vision";
   const auto golden = SafetensorsFile::open(data / "golden.safetensors");
   const auto cases = parse_json(*read_text_file(data / "cases.json"));
@@ -197,7 +166,30 @@ TEST_F(CommandLine, TraceAgreesWithTheReference) {
   }
 }
 
-TEST_F(CommandLine, RenderMakesRoomForPictures) {
+/// The same for text: its reference multiplies embeddings by the bfloat16 rounding of sqrt(hidden),
+/// which is not the root itself here (hidden 48).
+TEST_F(Pictures, TraceOfTextAgreesWithTheReference) {
+  const fs::path data = fs::path(GEM8_TEST_DATA) / "golden/text";
+  const auto golden = SafetensorsFile::open(data / "tiny-31b.safetensors");
+  const auto facts = parse_json(*read_text_file(data / "tiny-31b.json"));
+  ASSERT_TRUE(golden && facts);
+  const auto tokens = values<std::int32_t>(*golden, "s37.input_ids");
+  const auto file = SafetensorsFile::open(
+      trace({GEM8_TEST_DATA "/golden/models/tiny-31b", "--tokens",
+             fmt::format("{}", fmt::join(tokens, ",")), "--dtype", "float32"}));
+  ASSERT_TRUE(file);
+  EXPECT_EQ(values<float>(*file, "embeddings"), values<float>(*golden, "s37.embed"));
+  for (const char* name : {"final_norm", "logits"}) {
+    const double bound = at(*facts, std::string("tolerance_float32_abs.") + name).as_double();
+    const auto seen = values<float>(*file, name);
+    const auto expected = values<float>(*golden, std::string("s37.") + name);
+    ASSERT_EQ(seen.size(), expected.size());
+    for (std::size_t i = 0; i < seen.size(); ++i)
+      ASSERT_NEAR(seen[i], expected[i], bound) << name << " " << i;
+  }
+}
+
+TEST_F(Pictures, RenderMakesRoomForPictures) {
   const std::string local = "file://" + one_;
   const std::string request = write("request.json", picture_request({local}, "x"));
   const auto count = [](const std::vector<std::int64_t>& ids, std::int64_t id) {
@@ -224,7 +216,56 @@ TEST_F(CommandLine, RenderMakesRoomForPictures) {
   EXPECT_NE(text.out.find("<|image|>"), std::string::npos);
 }
 
-TEST_F(CommandLine, SaysWhatIsWrongWithPictures) {
+TEST_F(Pictures, RenderedLinesFailOneByOne) {
+  const std::string broken = to_text(picture_request({"data:;base64,AAAA"}, "x"));
+  const std::string good = to_text(picture_request({data_url(one_)}, "x"));
+  const std::string text = to_text(*parse_json(chat("", "x")));
+  const Outcome outcome =
+      gem8({"render", demo_, "--lines", "--ids"}, broken + "\n" + good + "\n\n[]\n" + text + "\n");
+  EXPECT_EQ(outcome.status, 0) << outcome.errors;
+  std::vector<Json> lines;
+  for (std::string_view rest = outcome.out; !rest.empty();) {
+    const std::size_t end = std::min(rest.find('\n'), rest.size() - 1);
+    const auto line = parse_json(rest.substr(0, end));
+    ASSERT_TRUE(line) << rest;
+    lines.push_back(*line);
+    rest.remove_prefix(end + 1);
+  }
+  ASSERT_EQ(lines.size(), 4u);
+  ASSERT_NE(lines[0].find("error"), nullptr) << to_text(lines[0]);
+  EXPECT_NE(lines[0].find("error")->as_string().find("messages[0].content[0].image_url.url"),
+            std::string::npos);
+  EXPECT_EQ(lines[0].find("ids"), nullptr);
+  ASSERT_NE(lines[1].find("ids"), nullptr) << to_text(lines[1]);
+  EXPECT_GT(lines[1].find("ids")->as_array().size(), 10u);
+  EXPECT_NE(lines[2].find("error"), nullptr) << to_text(lines[2]);
+  EXPECT_NE(lines[3].find("ids"), nullptr) << to_text(lines[3]);
+}
+
+TEST_F(Pictures, BenchOfACheckpointMeasuresItsTower) {
+  const std::vector<std::string> words = {
+      "bench",    demo_, "--batch",        "1",  "--depth",  "0", "--prompt", "8",
+      "--images", "1,2", "--image-tokens", "70", "--rounds", "1"};
+  const Outcome table = gem8(words);
+  EXPECT_EQ(table.status, 0) << table.errors;
+  EXPECT_NE(table.out.find("\ntower "), std::string::npos) << table.out;
+  std::vector<std::string> as_json = words;
+  as_json.insert(as_json.end(), {"--format", "json"});
+  const Outcome json = gem8(as_json);
+  EXPECT_EQ(json.status, 0) << json.errors;
+  const auto report = parse_json(json.out);
+  ASSERT_TRUE(report);
+  for (const int i : {0, 1}) {
+    const std::string row = fmt::format("vision.{}.", i);
+    EXPECT_EQ(at(*report, row + "images").as_int(), i + 1);
+    EXPECT_GT(at(*report, row + "soft_tokens").as_int(), 0);
+    EXPECT_LE(at(*report, row + "soft_tokens").as_int(), 70);
+    EXPECT_GT(at(*report, row + "tok_s").as_double(), 0.0);
+  }
+  EXPECT_TRUE(at(*report, "vision.2").is_null());
+}
+
+TEST_F(Pictures, SaysWhatIsWrongWithPictures) {
   const std::string two_pictures =
       write("two.json", picture_request({data_url(one_), data_url(two_)}, "x"));
   const std::string remote =

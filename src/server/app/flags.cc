@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "foundation/nearest_name.h"
 #include "server/media/image_request.h"
 
 namespace gem8::app {
@@ -196,11 +197,11 @@ const Flag* find_flag(std::string_view name) {
 }
 
 std::unexpected<Error> unknown_flag(std::string_view word, std::string_view name) {
-  const Flag* nearest =
-      std::min_element(std::begin(kFlags), std::end(kFlags), [name](const Flag& a, const Flag& b) {
-        return edit_distance(name, a.name) < edit_distance(name, b.name);
-      });
-  return fail(Code::kInvalidArgument, "unknown flag {}: did you mean --{}?", word, nearest->name);
+  std::vector<std::string_view> names;
+  for (const Flag& flag : kFlags) names.push_back(flag.name);
+  if (const auto nearest = nearest_name(name, names))
+    return fail(Code::kInvalidArgument, "unknown flag {}: did you mean --{}?", word, *nearest);
+  return fail(Code::kInvalidArgument, "unknown flag {} (see gem8 serve --help)", word);
 }
 
 Status check_accepted(const Flag& flag, const std::string& value) {
@@ -293,21 +294,6 @@ Result<Given> read_flag(std::span<const std::string> words, std::size_t& at) {
 }
 
 }  // namespace
-
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::vector<std::size_t>> cost(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
-  for (std::size_t i = 0; i <= a.size(); ++i) cost[i][0] = i;
-  for (std::size_t j = 0; j <= b.size(); ++j) cost[0][j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      cost[i][j] = std::min({cost[i - 1][j] + 1, cost[i][j - 1] + 1,
-                             cost[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        cost[i][j] = std::min(cost[i][j], cost[i - 2][j - 2] + 1);
-    }
-  }
-  return cost[a.size()][b.size()];
-}
 
 std::optional<std::int64_t> parse_human_integer(std::string_view text) {
   double factor = 1.0;

@@ -55,15 +55,12 @@ struct ServeFlags {
 
 /// Reads the words behind `gem8 serve`. Underscores and dashes are the same, --key=value and --key
 /// value too, lists are separated by spaces, size flags take 1k, 1K, 25.6k, 2M. The last of a
-/// repeated flag wins. Errors: kInvalidArgument for an unknown flag (naming the nearest one), a
+/// repeated flag wins. Errors: kInvalidArgument for an unknown flag (naming one that is near), a
 /// missing or malformed value; kUnsupported for what vLLM does and gem8 does not, with the reason.
 Result<ServeFlags> parse_serve_flags(std::span<const std::string> words);
 
 /// The flags that do something here, for --help.
 std::string serve_flags_help();
-
-/// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other.
-std::size_t edit_distance(std::string_view a, std::string_view b);
 
 /// "1k" 1000, "1K" 1024, "25.6k" 25600, "2M", "3g"; plain integers as they are.
 std::optional<std::int64_t> parse_human_integer(std::string_view text);

@@ -117,11 +117,11 @@ TEST(ServeFlags, MalformedValues) {
   }
 }
 
-TEST(ServeFlags, EditDistance) {
-  EXPECT_EQ(edit_distance("port", "port"), 0u);
-  EXPECT_EQ(edit_distance("prot", "port"), 1u);
-  EXPECT_EQ(edit_distance("", "abc"), 3u);
-  EXPECT_EQ(edit_distance("kitten", "sitting"), 3u);
+TEST(ServeFlags, UnknownOnesNameWhatIsNear) {
+  EXPECT_NE(refused("x --max-modle-len 5").message.find("did you mean --max-model-len?"),
+            std::string::npos);
+  EXPECT_NE(refused("x --prot 5").message.find("did you mean --port?"), std::string::npos);
+  EXPECT_EQ(refused("x --foo").message, "unknown flag --foo (see gem8 serve --help)");
 }
 
 }  // namespace
