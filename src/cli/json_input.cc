@@ -1,25 +1,20 @@
 #include "cli/json_input.h"
 
 #include "cli/command.h"
+#include "foundation/json/json_lines.h"
 
 namespace gem8::cli {
 
 Status answer_lines(const std::function<Result<Json>(const Json& line)>& answer) {
   GEM8_TRY(const std::string input, read_stdin());
-  std::size_t number = 0;
-  for (std::string_view rest = input; !rest.empty();) {
-    const std::size_t end = rest.find('\n');
-    const std::string_view line = rest.substr(0, end);
-    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const auto value = parse_json(line);
-    if (!value) return fail_in(fmt::format("line {}", number), value.error());
+  JsonLines lines(input, {});
+  for (;;) {
+    GEM8_TRY(const std::optional<Json> value, lines.next());
+    if (!value) return {};
     const auto answered = answer(*value);
-    if (!answered) return fail_in(fmt::format("line {}", number), answered.error());
+    if (!answered) return fail_in(lines.where(), answered.error());
     GEM8_RETURN_IF_ERROR(write_stdout(to_text(*answered, {.ascii = true}) + "\n"));
   }
-  return {};
 }
 
 Result<std::vector<TokenId>> ids_of(const Json& json) {

@@ -131,17 +131,32 @@ class Maxima : public Observer {
   std::vector<float> attention_in, mlp_down_in;
 };
 
-class CalibrationWithImages : public ::testing::TestWithParam<const char*> {};
+/// A model that sees, and samples that show it something.
+class WithImages : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const auto dir = seeing_model(GetParam());
+    if (!dir) GTEST_SKIP() << GetParam() << " is not among the fixtures here";
+    checkpoint = testing::open_checkpoint(*dir);
+    ASSERT_NE(checkpoint, nullptr);
+    samples = samples_for(*checkpoint);
+  }
+
+  Result<std::unique_ptr<Calibrator>> calibrator(Seeing& seeing) const {
+    return Calibrator::create(*checkpoint, {&seeing.model(), &seeing.tower()}, samples,
+                              folder.path(), std::uint64_t{1} << 30);
+  }
+
+  std::shared_ptr<const Checkpoint> checkpoint;
+  std::vector<TokenSample> samples;
+  testing::TemporaryFolder folder;
+};
+
+class CalibrationWithImages : public WithImages {};
 
 TEST_P(CalibrationWithImages, SeesWhatTheForwardPassSees) {
-  const auto dir = seeing_model(GetParam());
-  if (!dir) GTEST_SKIP() << GetParam() << " is not among the fixtures here";
-  const auto checkpoint = testing::open_checkpoint(*dir);
-  ASSERT_NE(checkpoint, nullptr);
   Seeing seeing(checkpoint);
   ASSERT_TRUE(seeing.is_whole());
-  const std::vector<TokenSample> samples = samples_for(*checkpoint);
-
   Maxima wanted(*seeing.ops, seeing.model().layers());
   for (const TokenSample& sample : samples) seeing.run(sample, &wanted);
   Maxima blind(*seeing.ops, seeing.model().layers());
@@ -150,14 +165,12 @@ TEST_P(CalibrationWithImages, SeesWhatTheForwardPassSees) {
     seeing.run(sample, &blind);
   }
 
-  const testing::TemporaryFolder folder;
-  const auto calibrator = Calibrator::create(*checkpoint, {&seeing.model(), &seeing.tower()},
-                                             samples, folder.path(), std::uint64_t{1} << 30);
-  ASSERT_TRUE(calibrator) << calibrator.error().text();
-  ASSERT_TRUE((*calibrator)->start());
+  const auto calibration = calibrator(seeing);
+  ASSERT_TRUE(calibration) << calibration.error().text();
+  ASSERT_TRUE((*calibration)->start());
   bool pictures_matter = false;
   for (std::size_t i = 0; i < static_cast<std::size_t>(seeing.model().layers()); ++i) {
-    const auto layer = (*calibrator)->next_layer();
+    const auto layer = (*calibration)->next_layer();
     ASSERT_TRUE(layer) << layer.error().text();
     const auto of = [&](InputSite site) { return layer->amax[static_cast<std::size_t>(site)]; };
     EXPECT_EQ(of(InputSite::kAttention), wanted.attention_in[i]) << i;
@@ -165,36 +178,26 @@ TEST_P(CalibrationWithImages, SeesWhatTheForwardPassSees) {
     pictures_matter |= wanted.mlp_down_in[i] != blind.mlp_down_in[i];
   }
   EXPECT_TRUE(pictures_matter);
-  (*calibrator)->remove_files();
+  (*calibration)->remove_files();
   EXPECT_TRUE(fs::is_empty(folder.path()));
 }
 
 TEST_P(CalibrationWithImages, GoesOnAfterAnInterruption) {
-  const auto dir = seeing_model(GetParam());
-  if (!dir) GTEST_SKIP() << GetParam() << " is not among the fixtures here";
-  const auto checkpoint = testing::open_checkpoint(*dir);
-  ASSERT_NE(checkpoint, nullptr);
   Seeing seeing(checkpoint);
   ASSERT_TRUE(seeing.is_whole());
-  const std::vector<TokenSample> samples = samples_for(*checkpoint);
-  const testing::TemporaryFolder folder;
-  const auto make = [&] {
-    return *Calibrator::create(*checkpoint, {&seeing.model(), &seeing.tower()}, samples,
-                               folder.path(), std::uint64_t{1} << 30);
-  };
   std::vector<LayerStatistics> whole;
   {
-    const auto calibrator = make();
-    ASSERT_TRUE(calibrator->start());
+    const auto uninterrupted = *calibrator(seeing);
+    ASSERT_TRUE(uninterrupted->start());
     for (std::int64_t i = 0; i < seeing.model().layers(); ++i) {
-      whole.push_back(*calibrator->next_layer());
+      whole.push_back(*uninterrupted->next_layer());
     }
   }
-  auto first = make();
+  auto first = *calibrator(seeing);
   ASSERT_TRUE(first->start());
   ASSERT_TRUE(first->next_layer());
   first.reset();
-  const auto second = make();
+  const auto second = *calibrator(seeing);
   ASSERT_TRUE(second->resume(1));
   const auto next = second->next_layer();
   ASSERT_TRUE(next) << next.error().text();
@@ -232,18 +235,13 @@ std::shared_ptr<const Checkpoint> dequantised(const Checkpoint& fp8, const Check
   return std::make_shared<const Checkpoint>(std::move(*checkpoint));
 }
 
-class Fp8WithImages : public ::testing::TestWithParam<const char*> {};
+class Fp8WithImages : public WithImages {};
 
 // Tower, connector and routers are the source's bytes, so a picture becomes the same soft tokens to
 // the bit; and the logits behind it are those of weights code * scale, within the bound that
 // holds for text against the reference implementation (3e-4, float32, logits up to 30).
 TEST_P(Fp8WithImages, KeepsWhatSeesAndMeansItsWeights) {
-  const auto dir = seeing_model(GetParam());
-  if (!dir) GTEST_SKIP() << GetParam() << " is not among the fixtures here";
-  const auto source = testing::open_checkpoint(*dir);
-  ASSERT_NE(source, nullptr);
-  const std::vector<TokenSample> samples = samples_for(*source);
-  const testing::TemporaryFolder folder;
+  const std::shared_ptr<const Checkpoint> source = checkpoint;
   QuantizeOptions options{.out = folder.path() / "out"};
   options.samples = samples;
   options.calibration_dtype = DType::kF32;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "formats/model_config.h"
+#include "foundation/json/json_lines.h"
 
 namespace gem8 {
 
@@ -94,32 +95,22 @@ Result<Samples> read_samples(std::string_view jsonl, std::string_view name,
                              const Checkpoint& checkpoint, const SampleOptions& options) {
   Samples result;
   SampleEncoder encoder(checkpoint, options.folder);
-  std::size_t number = 0;
-  while (!jsonl.empty() && result.samples.size() < options.max_samples) {
-    const std::size_t end = std::min(jsonl.find('\n'), jsonl.size());
-    const std::string_view text = jsonl.substr(0, end);
-    jsonl.remove_prefix(std::min(end + 1, jsonl.size()));
-    number += 1;
-    if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string where = fmt::format("{}:{}", name, number);
-    auto line = parse_json(text);
-    if (!line) {
-      Error error = std::move(line).error();
-      error.code = Code::kInvalidArgument;
-      return fail_in(where, std::move(error));
-    }
+  JsonLines lines(jsonl, name);
+  while (result.samples.size() < options.max_samples) {
+    GEM8_TRY(const std::optional<Json> line, lines.next());
+    if (!line) break;
     if (!line->is_object()) {
-      return fail(Code::kInvalidArgument, "{}: found {}, wanted an object", where,
+      return fail(Code::kInvalidArgument, "{}: found {}, wanted an object", lines.where(),
                   line->kind_name());
     }
     auto sample = encode_line(*line, encoder, checkpoint.config().text.vocab);
-    if (!sample) return fail_in(where, std::move(sample).error());
+    if (!sample) return fail_in(lines.where(), std::move(sample).error());
     if (sample->tokens.size() > options.max_tokens) {
       cut_sample(*sample, options.max_tokens);
       result.cut += 1;
     }
     if (sample->tokens.empty()) {
-      return fail(Code::kInvalidArgument, "{}: a sample without tokens", where);
+      return fail(Code::kInvalidArgument, "{}: a sample without tokens", lines.where());
     }
     result.with_images += !sample->images.empty();
     result.samples.push_back(std::move(*sample));

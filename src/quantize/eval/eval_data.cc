@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "foundation/json/json_lines.h"
+
 namespace gem8::eval {
 
 namespace {
@@ -81,33 +83,27 @@ std::string_view kind_name(Kind kind) {
 Result<Data> read_data(std::string_view jsonl, std::string_view name, SampleEncoder& encoder,
                        std::size_t max_tokens) {
   Data data;
-  std::size_t number = 0;
-  while (!jsonl.empty()) {
-    const std::size_t end = std::min(jsonl.find('\n'), jsonl.size());
-    const std::string_view text = jsonl.substr(0, end);
-    jsonl.remove_prefix(std::min(end + 1, jsonl.size()));
-    number += 1;
-    if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string where = fmt::format("{}:{}", name, number);
-    const auto refuse = [&where](Error error) {
-      error.code = Code::kInvalidArgument;
-      return fail_in(where, std::move(error));
-    };
-    const auto line = parse_json(text);
-    if (!line) return refuse(line.error());
+  JsonLines lines(jsonl, name);
+  for (;;) {
+    GEM8_TRY(const std::optional<Json> line, lines.next());
+    if (!line) return data;
     const Json* const messages = line->find("messages");
     if (!has_items(messages)) {
-      return fail(Code::kInvalidArgument, "{}: 'messages' is missing, empty or no list", where);
+      return fail(Code::kInvalidArgument, "{}: 'messages' is missing, empty or no list",
+                  lines.where());
     }
     auto sample = read_sample(*line, encoder);
-    if (!sample) return refuse(std::move(sample).error());
+    if (!sample) {
+      Error error = std::move(sample).error();
+      error.code = Code::kInvalidArgument;
+      return fail_in(lines.where(), std::move(error));
+    }
     if (sample->whole.tokens.size() > max_tokens) {
       data.skipped_long += 1;
       continue;
     }
     if (sample->whole.tokens.size() > 1) data.samples.push_back(std::move(*sample));
   }
-  return data;
 }
 
 }  // namespace gem8::eval
