@@ -238,8 +238,12 @@ std::string Api::new_id() {
   return fmt::format("{:016x}{:016x}", ambient_.random(), ambient_.random());
 }
 
-std::string Api::fingerprint() const {
-  return "gem8-" + options_.version;
+openai::ReplyHead Api::reply_head(const Call& call, std::string_view prefix,
+                                  std::string_view in_body) const {
+  return {.id = reply_id(call, prefix, in_body),
+          .created = ambient_.unix_seconds(),
+          .model = model_.names.front(),
+          .fingerprint = "gem8-" + options_.version};
 }
 
 http::Task<void> Api::health(Call& call) {

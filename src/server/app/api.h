@@ -11,6 +11,7 @@
 #include "server/http/exchange.h"
 #include "server/media/image_service.h"
 #include "server/openai/error.h"
+#include "server/openai/reply.h"
 
 namespace gem8::app {
 
@@ -83,7 +84,9 @@ class Api {
   /// The id of a reply: X-Request-Id, else the body's request_id, else a new one.
   static std::string reply_id(const Call& call, std::string_view prefix, std::string_view in_body);
   std::string new_id();
-  std::string fingerprint() const;
+  /// What a reply says about itself; `prefix` and `in_body` as in reply_id().
+  openai::ReplyHead reply_head(const Call& call, std::string_view prefix,
+                               std::string_view in_body) const;
   Json model_body(const std::string& name) const;
 
   Engine& engine_;

@@ -113,17 +113,12 @@ http::Task<void> Api::chat_completions(Call& call) {
   }
 
   const openai::Generation& generation = request.generation;
-  openai::ReplyHead head{.id = reply_id(call, "chatcmpl-", request.request_id),
-                         .created = ambient_.unix_seconds(),
-                         .model = model_.names.front(),
-                         .fingerprint = fingerprint()};
-  const openai::ReplyOptions reply_options{.token_ids = generation.return_token_ids,
-                                           .tokens_as_ids = generation.tokens_as_ids,
-                                           .n_logprobs = generation.sampling.n_logprobs};
+  openai::ReplyHead head = reply_head(call, "chatcmpl-", request.request_id);
   Answers answers;
   answers.id = head.id;
-  ChatWriter writer(openai::ChatReply(*model_.tokenizer, std::move(head), reply_options),
-                    !generation.include_usage, std::move(prompt_ids));
+  ChatWriter writer(
+      openai::ChatReply(*model_.tokenizer, std::move(head), openai::ReplyOptions::of(generation)),
+      !generation.include_usage, std::move(prompt_ids));
   answers.prompts.push_back(*std::move(prompt));
   answers.images = *std::move(images);
   answers.choice.parser = std::move(parser);

@@ -76,17 +76,12 @@ http::Task<void> Api::completions(Call& call) {
   }
 
   const openai::Generation& generation = request.generation;
-  openai::ReplyHead head{.id = reply_id(call, "cmpl-", request.request_id),
-                         .created = ambient_.unix_seconds(),
-                         .model = model_.names.front(),
-                         .fingerprint = fingerprint()};
-  const openai::ReplyOptions reply_options{.token_ids = generation.return_token_ids,
-                                           .tokens_as_ids = generation.tokens_as_ids,
-                                           .n_logprobs = generation.sampling.n_logprobs};
+  openai::ReplyHead head = reply_head(call, "cmpl-", request.request_id);
   answers.id = head.id;
-  CompletionWriter writer(
-      openai::CompletionReply(*model_.tokenizer, std::move(head), reply_options), std::move(echoes),
-      answers.prompts.size() * static_cast<std::size_t>(generation.n));
+  CompletionWriter writer(openai::CompletionReply(*model_.tokenizer, std::move(head),
+                                                  openai::ReplyOptions::of(generation)),
+                          std::move(echoes),
+                          answers.prompts.size() * static_cast<std::size_t>(generation.n));
   answers.generation = std::move(request.generation);
   co_await answer(call, std::move(answers), writer);
 }

@@ -44,6 +44,8 @@ Result<std::optional<std::int64_t>> Fields::integer(std::string_view key) const 
   const Json* value = find(key);
   if (value == nullptr) return std::nullopt;
   const std::optional<std::int64_t> integer = lax_integer(*value);
+  if (!integer && value->is_number())
+    return mistyped(key, "{}: found {}, wanted an integer of 64 bits", key, to_text(*value));
   if (!integer) return wrong_type(key, *value, "an integer");
   return integer;
 }

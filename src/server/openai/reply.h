@@ -8,6 +8,7 @@
 
 #include "foundation/json/json.h"
 #include "server/openai/choice.h"
+#include "server/openai/generation.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace gem8::openai {
@@ -47,6 +48,11 @@ struct ReplyOptions {
   bool token_ids = false;      ///< return_token_ids
   bool tokens_as_ids = false;  ///< log-probability tokens as "token_id:N"
   std::optional<std::int32_t> n_logprobs;
+
+  /// Those that a request asks for.
+  static ReplyOptions of(const Generation& generation) {
+    return {generation.return_token_ids, generation.tokens_as_ids, generation.sampling.n_logprobs};
+  }
 };
 
 /// One event: "data: {json}\n\n".
