@@ -170,15 +170,16 @@ TEST_F(EngineTest, ASlowReaderStopsOnlyItself) {
 }
 
 TEST_F(EngineTest, OnReadyIsCalledWhenTheReaderWaits) {
-  Signal ready;
+  // Shared: the engine may still be inside on_ready when the last event is read here.
+  const auto ready = std::make_shared<Signal>();
   start();
   EngineRequest request = greedy(prompt_of(4), 5);
-  request.on_ready = [&] { ready.set(); };
+  request.on_ready = [ready] { ready->set(); };
   RequestHandle handle = *engine->submit(std::move(request));
   TokenEvent event;
   int n_tokens = 0;
   for (;;) {
-    while (!handle.receive(event)) ASSERT_TRUE(ready.wait_until(Clock::now() + 60s));
+    while (!handle.receive(event)) ASSERT_TRUE(ready->wait_until(Clock::now() + 60s));
     ++n_tokens;
     if (event.finish) break;
   }
