@@ -32,7 +32,8 @@ std::unexpected<Error> system_error(std::string_view what, const std::filesystem
 }
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
-  const FileDescriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  // Not to wait at a pipe that nobody writes to: it is refused below, like all that is no file.
+  const FileDescriptor file{::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
   if (file.value < 0) return system_error("cannot open", path, errno);
   struct stat status {};
   if (::fstat(file.value, &status) != 0) return system_error("cannot stat", path, errno);
