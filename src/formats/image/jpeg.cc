@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
@@ -10,14 +11,17 @@
 namespace gem8::internal {
 namespace {
 
-// A progressive file may repeat scans without end, each costing a pass over the whole picture; real
-// encoders write about ten.
-constexpr int kMaxScans = 200;
+// A progressive file may repeat scans without end, each costing a pass over the whole picture and a
+// few bytes of the file. Real encoders write about ten; a small picture may have more.
+constexpr std::int64_t kFewScans = 24;
+constexpr std::int64_t kMaxScans = 200;
+constexpr std::int64_t kMaxScanPixels = std::int64_t{1} << 30;
 
 struct ErrorState {
   jpeg_error_mgr base;  // first: libjpeg hands back a pointer to it
   std::jmp_buf jump;
   bool truncated = false;
+  bool too_many_scans = false;
 };
 
 struct Decoder {
@@ -36,8 +40,13 @@ void on_message(j_common_ptr state, int level) {
     reinterpret_cast<ErrorState*>(state->err)->truncated = true;
 }
 
-void on_progress(j_common_ptr state) {
-  if (reinterpret_cast<j_decompress_ptr>(state)->input_scan_number > kMaxScans) on_error(state);
+void on_progress(j_common_ptr base) {
+  const auto& state = *reinterpret_cast<j_decompress_ptr>(base);
+  const std::int64_t n_pixels = std::int64_t{state.image_width} * state.image_height;
+  if (state.input_scan_number <= std::clamp(kMaxScanPixels / n_pixels, kFewScans, kMaxScans))
+    return;
+  reinterpret_cast<ErrorState*>(base->err)->too_many_scans = true;
+  on_error(base);
 }
 
 // libjpeg reports errors by longjmp. The functions below hold nothing that needs a destructor
@@ -126,7 +135,14 @@ Result<Decoded> decode_jpeg(std::span<const std::byte> file, const ImageLimits& 
   decoded.width = static_cast<std::int32_t>(decoder.state.image_width);
   decoded.height = static_cast<std::int32_t>(decoder.state.image_height);
   decoded.orientation = orientation_of(decoder.state);
-  if (!begin_pixels(decoder)) return fail(Code::kCorrupt, "damaged JPEG data");
+  if (!begin_pixels(decoder)) {
+    if (decoder.errors.too_many_scans) {
+      return fail(Code::kExhausted,
+                  "progressive JPEG of {} x {} pixels with more scans than are read", decoded.width,
+                  decoded.height);
+    }
+    return fail(Code::kCorrupt, "damaged JPEG data");
+  }
   const std::size_t row_bytes = static_cast<std::size_t>(decoded.width) * 3;
   decoded.pixels.resize(row_bytes * static_cast<std::size_t>(decoded.height));
   std::vector<std::uint8_t> row(static_cast<std::size_t>(decoded.width) *

@@ -37,6 +37,11 @@ void on_warning(png_structp, png_const_charp) {}
 
 bool read_header(png_structp png, png_infop info) {
   if (setjmp(png_jmpbuf(png)) != 0) return false;
+  // Of the chunks that a picture can do without, only transparency and orientation are looked at:
+  // texts and profiles are stored compressed, and a thousand of them would unpack to gigabytes.
+  png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
+  constexpr png_byte kOrientation[] = {'e', 'X', 'I', 'f', 0};
+  png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_AS_DEFAULT, kOrientation, 1);
   png_read_info(png, info);
   return true;
 }
@@ -78,7 +83,7 @@ Result<Decoded> decode_png(std::span<const std::byte> file, const ImageLimits& l
   png_set_read_fn(reader.png, &source, read_bytes);
   png_set_user_limits(reader.png, 0x7fffffff,
                       0x7fffffff);                // ours are checked below, with a message
-  png_set_chunk_malloc_max(reader.png, 8 << 20);  // of one text or profile chunk
+  png_set_chunk_malloc_max(reader.png, 8 << 20);  // of the orientation's chunk
 
   if (!read_header(reader.png, reader.info))
     return fail(Code::kCorrupt, "damaged or truncated PNG header");
