@@ -17,6 +17,11 @@ namespace {
 #if defined(__x86_64__) && defined(__GNUC__)
 #define GEM8_TARGET(x) [[gnu::target(x)]]
 constexpr bool kHasTargets = true;
+#ifdef __clang__  // which knows the width as an option of the command line alone
+#define GEM8_AVX512 "avx512bw,avx512dq,avx512vl"
+#else
+#define GEM8_AVX512 "avx512bw,avx512dq,avx512vl,prefer-vector-width=512"
+#endif
 #else
 #define GEM8_TARGET(x)
 constexpr bool kHasTargets = false;
@@ -146,7 +151,7 @@ void encode_256(const std::byte* in, float scale, std::uint8_t* out, std::size_t
   encode_body<From>(in, scale, out, n);
 }
 template <class From>
-GEM8_TARGET("avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+GEM8_TARGET(GEM8_AVX512)
 void encode_512(const std::byte* in, float scale, std::uint8_t* out, std::size_t n) noexcept {
   encode_body<From>(in, scale, out, n);
 }
@@ -161,7 +166,7 @@ auto magnitude_256(const std::byte* in, std::size_t n) noexcept {
   return magnitude_body<From>(in, n);
 }
 template <class From>
-GEM8_TARGET("avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+GEM8_TARGET(GEM8_AVX512)
 auto magnitude_512(const std::byte* in, std::size_t n) noexcept {
   return magnitude_body<From>(in, n);
 }
@@ -169,7 +174,7 @@ auto magnitude_512(const std::byte* in, std::size_t n) noexcept {
 GEM8_TARGET("avx2") std::uint8_t code_256(const std::byte* in, std::size_t n) noexcept {
   return code_body(in, n);
 }
-GEM8_TARGET("avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+GEM8_TARGET(GEM8_AVX512)
 std::uint8_t code_512(const std::byte* in, std::size_t n) noexcept {
   return code_body(in, n);
 }
@@ -187,7 +192,7 @@ void error_256(const std::byte* codes, float scale, const std::byte* originals, 
   error_body<From>(codes, scale, originals, n, sums);
 }
 template <class From>
-GEM8_TARGET("avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+GEM8_TARGET(GEM8_AVX512)
 void error_512(const std::byte* codes, float scale, const std::byte* originals, std::size_t n,
                Sums& sums) noexcept {
   error_body<From>(codes, scale, originals, n, sums);
