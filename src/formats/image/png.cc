@@ -37,11 +37,10 @@ void on_warning(png_structp, png_const_charp) {}
 
 bool read_header(png_structp png, png_infop info) {
   if (setjmp(png_jmpbuf(png)) != 0) return false;
-  // Of the chunks that a picture can do without, only transparency and orientation are looked at:
-  // texts and profiles are stored compressed, and a thousand of them would unpack to gigabytes.
+  // Of the chunks that a picture can do without, libpng shall look at transparency alone: texts and
+  // profiles are stored compressed, and a thousand of them would unpack to gigabytes; for eXIf it
+  // takes as much memory as the chunk says it is long.
   png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
-  constexpr png_byte kOrientation[] = {'e', 'X', 'I', 'f', 0};
-  png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_AS_DEFAULT, kOrientation, 1);
   png_read_info(png, info);
   return true;
 }
@@ -64,11 +63,18 @@ bool read_pixels(png_structp png, png_bytepp rows) {
   return true;
 }
 
-int orientation_of(png_structp png, png_infop info) {
-  png_uint_32 n = 0;
-  png_bytep exif = nullptr;
-  if (png_get_eXIf_1(png, info, &n, &exif) == 0) return 1;
-  return exif_orientation(std::as_bytes(std::span(exif, n)));
+int orientation_of(std::span<const std::byte> file) {
+  constexpr std::size_t kSignature = 8, kFrame = 12;  // length, type and checksum of a chunk
+  for (auto rest = file.subspan(kSignature); rest.size() >= kFrame;) {
+    std::size_t length = 0;
+    for (std::size_t i = 0; i < 4; ++i)
+      length = length << 8 | std::to_integer<std::size_t>(rest[i]);
+    if (length > rest.size() - kFrame) return 1;
+    if (std::memcmp(&rest[4], "eXIf", 4) == 0) return exif_orientation(rest.subspan(8, length));
+    if (std::memcmp(&rest[4], "IEND", 4) == 0) return 1;
+    rest = rest.subspan(kFrame + length);
+  }
+  return 1;
 }
 
 }  // namespace
@@ -82,8 +88,7 @@ Result<Decoded> decode_png(std::span<const std::byte> file, const ImageLimits& l
   if (reader.info == nullptr) return fail(Code::kExhausted, "no memory for a PNG decoder");
   png_set_read_fn(reader.png, &source, read_bytes);
   png_set_user_limits(reader.png, 0x7fffffff,
-                      0x7fffffff);                // ours are checked below, with a message
-  png_set_chunk_malloc_max(reader.png, 8 << 20);  // of the orientation's chunk
+                      0x7fffffff);  // ours are checked below, with a message
 
   if (!read_header(reader.png, reader.info))
     return fail(Code::kCorrupt, "damaged or truncated PNG header");
@@ -108,7 +113,7 @@ Result<Decoded> decode_png(std::span<const std::byte> file, const ImageLimits& l
   for (std::size_t y = 0; y < rows.size(); ++y) rows[y] = decoded.pixels.data() + y * row_bytes;
   if (!read_pixels(reader.png, rows.data()))
     return fail(Code::kCorrupt, "damaged or truncated PNG data");
-  decoded.orientation = orientation_of(reader.png, reader.info);
+  decoded.orientation = orientation_of(file);
   return decoded;
 }
 
