@@ -47,7 +47,9 @@ Result<std::vector<PromptImage>> prepare_images(const GenerateOptions& options,
     return fail(Code::kUnsupported, "--image: this model takes no images");
   GEM8_TRY(std::vector<PreparedImage> images,
            read_pictures(options.pictures, model.default_soft_tokens()));
-  return app::place_images(std::move(images), tokens, prompt);
+  Result<std::vector<PromptImage>> placed = app::place_images(std::move(images), tokens, prompt);
+  if (!placed) return fail_in(options.model, std::move(placed).error());
+  return placed;
 }
 
 Result<std::vector<TokenId>> prompt_ids(const GenerateOptions& options,

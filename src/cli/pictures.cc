@@ -112,7 +112,10 @@ Result<std::vector<PromptImage>> PicturePlacer::expand(const Json& request,
   }
   GEM8_RETURN_IF_ERROR(read_config());
   GEM8_TRY(std::vector<PreparedImage> pictures, pictures_of(request));
-  return app::place_images(std::move(pictures), config_->tokens, ids);
+  Result<std::vector<PromptImage>> placed =
+      app::place_images(std::move(pictures), config_->tokens, ids);
+  if (!placed) return fail_in(dir_.string(), std::move(placed).error());
+  return placed;
 }
 
 Result<std::vector<PromptImage>> PicturePlacer::find(const std::vector<TokenId>& ids) {

@@ -1,4 +1,5 @@
 // gem8 quantize SRC -o OUT: bf16 to FP8, calibrated, verified.
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,6 +26,11 @@ struct Options {
   bool restart = false, dry_run = false;
 };
 
+/// No sample may be longer than the model has positions.
+std::size_t sample_tokens(const Options& options, const TextConfig& text) {
+  return std::min(options.max_length, static_cast<std::size_t>(text.max_position_embeddings));
+}
+
 Result<std::vector<TokenSample>> samples_of(const Options& options, const Checkpoint& source) {
   std::string text(builtin_calibration());
   if (options.calibration.empty()) {
@@ -34,12 +40,13 @@ Result<std::vector<TokenSample>> samples_of(const Options& options, const Checkp
   }
   const std::string name =
       options.calibration.empty() ? "built-in calibration" : options.calibration;
+  const std::size_t longest = sample_tokens(options, source.config().text);
   GEM8_TRY(Samples samples,
            read_samples(text, name, source,
                         {.max_samples = options.samples,
-                         .max_tokens = options.max_length,
+                         .max_tokens = longest,
                          .folder = std::filesystem::path(options.calibration).parent_path()}));
-  if (samples.cut > 0) log_info("{} samples cut to {} tokens", samples.cut, options.max_length);
+  if (samples.cut > 0) log_info("{} samples cut to {} tokens", samples.cut, longest);
   if (samples.with_images > 0) log_info("{} samples show images", samples.with_images);
   return std::move(samples.samples);
 }
@@ -54,7 +61,7 @@ Result<int> run_quantize(const Options& options, const CommonOptions& common) {
                     .shard_bytes = options.shard_size};
   run.calibration_dtype = options.dtype == "float32" ? DType::kF32 : DType::kBF16;
   run.memory_bytes = options.memory;
-  run.max_sample_tokens = static_cast<std::int64_t>(options.max_length);
+  run.max_sample_tokens = static_cast<std::int64_t>(sample_tokens(options, source->config().text));
   run.restart = options.restart;
   GEM8_TRY(const ConversionPlan plan, make_conversion_plan(*source, run.conversion));
   if (run.conversion.scheme == Scheme::kStatic) {

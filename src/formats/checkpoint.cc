@@ -177,6 +177,19 @@ std::optional<std::string> Checkpoint::canonical_text_name(std::string_view stor
   return std::string(name);
 }
 
+std::unexpected<Error> Checkpoint::refuse(Error error) const {
+  if (dir_.empty()) return std::unexpected(std::move(error));
+  return fail_in(dir_.string(), std::move(error));
+}
+
+Status Checkpoint::check_no_experts(int layer) const {
+  const TensorInfo* const router = find_text(fmt::format("layers.{}.router.proj.weight", layer));
+  if (router == nullptr) return {};
+  return fail(Code::kCorrupt,
+              "tensor '{}' is stored, but config.json's text_config has 'enable_moe_block' off",
+              router->name);
+}
+
 void Checkpoint::release(std::span<const std::byte> bytes) const {
   for (const SafetensorsFile& shard : shards_) shard.file().release(bytes);
 }

@@ -62,6 +62,12 @@ class Checkpoint {
 
   std::uint64_t tensor_bytes() const { return tensor_bytes_; }  ///< sum over all tensors
 
+  /// The error with the folder's name before it; as it is for a checkpoint in memory.
+  std::unexpected<Error> refuse(Error error) const;
+  /// kCorrupt when this layer of the text decoder stores experts: a config that knows of none would
+  /// leave them out in silence.
+  Status check_no_experts(int layer) const;
+
   /// Gives the memory that mapped bytes take back to the system (see MappedFile::release()): for
   /// those who read a checkpoint larger than memory once. `bytes`: of a tensor, or a part of one.
   void release(std::span<const std::byte> bytes) const;

@@ -176,6 +176,21 @@ TEST(Checkpoint, MissingParts) {
   EXPECT_THAT(error_of(folder, Code::kNotFound), HasSubstr("config.json"));
 }
 
+TEST(Checkpoint, ErrorsAndExpertsNameWhatTheyAreIn) {
+  const Folder folder;
+  folder.shard(kSingleFileName, {"model.language_model.embed_tokens.weight",
+                                 "model.language_model.layers.1.router.proj.weight"});
+  const Result<Checkpoint> checkpoint = Checkpoint::open(folder.path());
+  ASSERT_TRUE(checkpoint) << checkpoint.error().text();
+  EXPECT_TRUE(checkpoint->check_no_experts(0));
+  const Status experts = checkpoint->check_no_experts(1);
+  ASSERT_FALSE(experts);
+  EXPECT_EQ(experts.error().code, Code::kCorrupt);
+  EXPECT_THAT(experts.error().text(), HasSubstr("layers.1.router.proj.weight"));
+  EXPECT_EQ(checkpoint->refuse(experts.error()).error().text(),
+            folder.path().string() + ": " + experts.error().text());
+}
+
 TEST(Checkpoint, MovingKeepsTensorsReachable) {
   Result<Checkpoint> opened = Checkpoint::open(model("tiny-12b"));
   ASSERT_TRUE(opened);

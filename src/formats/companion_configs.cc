@@ -121,7 +121,7 @@ Result<GenerationConfig> parse_generation_config(const Json& value) {
   GEM8_RETURN_IF_ERROR(read_integer(config.top_k, fields, "top_k", -1));
   GEM8_RETURN_IF_ERROR(read_integer(config.max_new_tokens, fields, "max_new_tokens", 1));
   GEM8_RETURN_IF_ERROR(read_number(config.temperature, fields, kName, "temperature", 0.0, 100.0));
-  GEM8_RETURN_IF_ERROR(read_number(config.top_p, fields, kName, "top_p", 0.0, 1.0));
+  GEM8_RETURN_IF_ERROR(read_number(config.top_p, fields, kName, "top_p", 1e-9, 1.0));
   GEM8_RETURN_IF_ERROR(read_number(config.min_p, fields, kName, "min_p", 0.0, 1.0));
   GEM8_RETURN_IF_ERROR(
       read_number(config.repetition_penalty, fields, kName, "repetition_penalty", 1e-6, 100.0));
@@ -204,14 +204,18 @@ Result<TokenizerConfig> read_tokenizer_config(const std::filesystem::path& dir) 
 }
 
 Result<ImageProcessorConfig> read_image_processor_config(const std::filesystem::path& dir) {
-  GEM8_TRY(std::optional<Json> value, read_json_file(dir / "processor_config.json"));
+  std::filesystem::path path = dir / "processor_config.json";
+  GEM8_TRY(std::optional<Json> value, read_json_file(path));
   if (!value || value->find("image_processor") == nullptr) {
     GEM8_TRY(std::optional<Json> flat, read_json_file(dir / "preprocessor_config.json"));
-    if (flat) value = std::move(flat);
+    if (flat) {
+      value = std::move(flat);
+      path = dir / "preprocessor_config.json";
+    }
   }
   if (!value) return ImageProcessorConfig{};
   Result<ImageProcessorConfig> config = parse_image_processor_config(*value);
-  if (!config) return fail_in(dir.string(), std::move(config).error());
+  if (!config) return fail_in(path.string(), std::move(config).error());
   return config;
 }
 

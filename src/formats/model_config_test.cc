@@ -357,6 +357,7 @@ TEST(ModelConfig, RefusesByName) {
       {"text_config.rms_norm_eps", "\"x\"", Code::kCorrupt, "'rms_norm_eps': found string"},
       {"text_config.rms_norm_eps", "1e999", Code::kCorrupt, "'rms_norm_eps'"},
       {"text_config.pad_token_id", "640", Code::kCorrupt, "'pad_token_id' is 640"},
+      {"text_config.bos_token_id", "640", Code::kCorrupt, "'bos_token_id' is 640"},
       {"text_config.pad_token_id", "-1", Code::kCorrupt, "'pad_token_id' is -1"},
       {"text_config.eos_token_id", "[1,\"x\"]", Code::kCorrupt, "'eos_token_id'"},
       {"text_config.eos_token_id", "{}", Code::kCorrupt, "'eos_token_id'"},

@@ -121,8 +121,9 @@ class TextParser {
     GEM8_TRY(const std::int64_t bos, fields_.optional_integer("bos_token_id", 2, 0, kMaxInt));
     config_.pad_token_id = static_cast<int>(pad);
     config_.bos_token_id = static_cast<int>(bos);
-    if (config_.pad_token_id >= config_.vocab) {
-      return refuse(Code::kCorrupt, "'pad_token_id' is {}, the vocabulary has {} entries", pad,
+    for (const auto& [key, id] : {std::pair("pad_token_id", pad), std::pair("bos_token_id", bos)}) {
+      if (id < config_.vocab) continue;
+      return refuse(Code::kCorrupt, "'{}' is {}, the vocabulary has {} entries", key, id,
                     config_.vocab);
     }
     GEM8_TRY(std::vector<int> eos, token_id_list(fields_, value_, "eos_token_id", name_));

@@ -108,6 +108,7 @@ class Binder {
       GEM8_TRY(w.router.per_expert_scale, vector(p + "router.per_expert_scale", c.n_experts));
       GEM8_RETURN_IF_ERROR(experts(p + "experts.", w));
     }
+    if (!c.has_experts()) GEM8_RETURN_IF_ERROR(checkpoint_.check_no_experts(i));
     if (c.has_per_layer_embeddings()) {
       GEM8_TRY(w.per_layer_gate, linear(p + "per_layer_input_gate", c.per_layer_hidden, hidden));
       GEM8_TRY(w.per_layer_projection,
@@ -335,7 +336,8 @@ Result<std::unique_ptr<ModelWeights>> bind_weights(const Checkpoint& checkpoint,
     GEM8_RETURN_IF_ERROR(checkpoint.config().quantization->check_loadable());
   }
   auto weights = std::make_unique<ModelWeights>();
-  GEM8_RETURN_IF_ERROR(Binder(checkpoint, device, *weights).model());
+  const Status bound = Binder(checkpoint, device, *weights).model();
+  if (!bound) return checkpoint.refuse(bound.error());
   return weights;
 }
 

@@ -301,6 +301,10 @@ Result<ConversionPlan> make_conversion_plan(const Checkpoint& source,
   ConversionPlan plan{.scheme = options.scheme};
   std::vector<LayerLinears> quantised;
   for (std::int32_t layer = 0; layer < source.config().text.n_layers; ++layer) {
+    if (!source.config().text.has_experts()) {
+      if (const Status none = source.check_no_experts(layer); !none)
+        return source.refuse(none.error());
+    }
     GEM8_TRY(LayerLinears linears, find_layer(source, layer));
     GEM8_TRY(const std::vector<bool> kept, find_kept(linears, patterns));
     add_kept_modules(source, linears, kept, plan.kept_by_request);

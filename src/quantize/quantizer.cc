@@ -143,7 +143,14 @@ class Run {
     GEM8_TRY(const bool done, check_out());
     if (done) return std::move(report_);
     GEM8_RETURN_IF_ERROR(prepare_partial());
-    if (plan_.scheme == Scheme::kStatic) GEM8_RETURN_IF_ERROR(prepare_calibration());
+    if (plan_.scheme == Scheme::kStatic) {
+      if (Status ready = prepare_calibration(); !ready) {
+        // Nothing to go on with later: what is wrong with the source is still to be mended.
+        std::error_code ignored;
+        if (begun_here_) fs::remove_all(partial_, ignored);
+        return std::unexpected(std::move(ready).error());
+      }
+    }
     for (std::size_t i = 0; i < plan_.shards.size(); ++i) GEM8_RETURN_IF_ERROR(make_shard(i));
     GEM8_RETURN_IF_ERROR(write_companions(*source_, plan_, partial_));
     GEM8_RETURN_IF_ERROR(verify_result());
@@ -199,6 +206,7 @@ class Run {
                   "{}: in the way, and not an unfinished run (--restart removes it)",
                   partial_.string());
     }
+    begun_here_ = !state;
     fs::create_directories(partial_, error);
     if (error) return system_error("cannot create", partial_, error.value());
     GEM8_TRY(lock_, FolderLock::take(partial_));
@@ -347,6 +355,7 @@ class Run {
   ThreadPool& pool_;
   fs::path out_, partial_;
   FolderLock lock_;
+  bool begun_here_ = false;  // no earlier run left anything in partial_
   RunState state_;
   QuantizeReport report_;
   std::unique_ptr<Device> device_;

@@ -367,6 +367,7 @@ TEST(Quantize, MemoryThatIsTooLittleIsRefusedWithTheNumbers) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Code::kInvalidArgument);
   EXPECT_NE(refused.error().text().find("--memory"), std::string::npos);
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path())) << "nothing to go on with later";
 }
 
 // Hidden states that leave memory as they are used are the same hidden states.

@@ -63,6 +63,19 @@ Result<const Tokenizer*> SampleEncoder::tokenizer() {
   return &*tokenizer_;
 }
 
+Status SampleEncoder::prepare_for(const Json& line) {
+  const Json* const text = line.find("text");
+  const bool is_chat = text == nullptr && line.find("messages") != nullptr;
+  const bool is_text = text != nullptr && text->is_string();
+  if (line.find("tokens") != nullptr || (!is_chat && !is_text)) return {};
+  if (const auto tokenizer = this->tokenizer(); !tokenizer)
+    return std::unexpected(tokenizer.error());
+  if (is_chat && !chat_) {
+    GEM8_TRY(chat_, ChatTemplate::load(checkpoint_.dir()));
+  }
+  return {};
+}
+
 Result<TokenSample> SampleEncoder::text(std::string_view text) {
   GEM8_TRY(const Tokenizer* const tokenizer, this->tokenizer());
   TokenSample sample{.tokens = tokenizer->encode(text)};
@@ -103,6 +116,7 @@ Result<Samples> read_samples(std::string_view jsonl, std::string_view name,
       return fail(Code::kInvalidArgument, "{}: found {}, wanted an object", lines.where(),
                   line->kind_name());
     }
+    GEM8_RETURN_IF_ERROR(encoder.prepare_for(*line));
     auto sample = encode_line(*line, encoder, checkpoint.config().text.vocab);
     if (!sample) return fail_in(lines.where(), std::move(sample).error());
     if (sample->tokens.size() > options.max_tokens) {

@@ -27,6 +27,10 @@ class SampleEncoder {
 
   Result<const Tokenizer*> tokenizer();
 
+  /// Reads the files of the checkpoint that this line needs, unless they are read: an error here is
+  /// the checkpoint's, not the line's.
+  Status prepare_for(const Json& line);
+
   /// A line's "messages", "tools" and "chat_template_kwargs" through the chat template, with one
   /// <bos> at the front, and its pictures (see SampleImageReader). `generation_prompt` asks for the
   /// beginning of the model's turn at the end. Errors: kInvalidArgument, kUnsupported.

@@ -67,6 +67,19 @@ TEST_F(SamplesTest, BadLinesAreRefusedByNumber) {
   EXPECT_EQ(read_samples("\n\n", "x", *bare_, {}).error().code, Code::kInvalidArgument);
 }
 
+/// What is wrong with the checkpoint is not blamed on a line of the calibration data.
+TEST_F(SamplesTest, AMissingTokenizerIsTheCheckpointsFault) {
+  if (bare_ == nullptr) GTEST_SKIP() << "tiny-31b is not among the fixtures here";
+  for (const std::string_view line :
+       {R"({"text": "one"})", R"({"messages": [{"role": "user", "content": "one"}]})"}) {
+    const auto samples = read_samples(line, "file.jsonl", *bare_, {});
+    ASSERT_FALSE(samples) << line;
+    EXPECT_EQ(samples.error().code, Code::kNotFound) << line;
+    EXPECT_TRUE(samples.error().text().starts_with(bare_->dir().string()))
+        << samples.error().text();
+  }
+}
+
 TEST_F(SamplesTest, BuiltInMixRendersWithOneBosEach) {
   if (full_ == nullptr) GTEST_SKIP() << "the demo model is not here";
   const auto samples = read_samples(builtin_calibration(), "built-in", *full_, {});

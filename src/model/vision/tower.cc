@@ -1,6 +1,8 @@
 #include "model/vision/tower.h"
 
+#include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <optional>
 
@@ -36,6 +38,7 @@ struct VisionWeights {
   ParamVec std_bias, std_scale;  // data null: not standardised
   LinearWeight projection;       // [text hidden, hidden]
   Buffer inv_freq_memory;
+  std::vector<Buffer> owned;  // tensors that stand misaligned in the file
   RopeTable rope;
 };
 
@@ -44,8 +47,8 @@ namespace {
 /// Finds the tower's tensors by their canonical names and checks shape and dtype.
 class Binder {
  public:
-  Binder(const Checkpoint& checkpoint, Device& device)
-      : checkpoint_(&checkpoint), device_(&device) {}
+  Binder(const Checkpoint& checkpoint, Device& device, VisionWeights& weights)
+      : checkpoint_(&checkpoint), device_(&device), weights_(&weights) {}
 
   Result<const TensorInfo*> tensor(const std::string& name,
                                    const std::vector<std::int64_t>& shape) {
@@ -65,13 +68,13 @@ class Binder {
 
   Result<ParamVec> param(const std::string& name, std::int64_t size) {
     GEM8_TRY(const TensorInfo* info, tensor(name, {size}));
-    GEM8_TRY(const void* address, device_->adopt(info->bytes));
+    GEM8_TRY(const void* address, bytes(*info));
     return ParamVec{address, info->dtype, size};
   }
 
   Result<LinearWeight> linear(const std::string& name, std::int64_t out, std::int64_t in) {
     GEM8_TRY(const TensorInfo* info, tensor(name, {out, in}));
-    GEM8_TRY(const void* address, device_->adopt(info->bytes));
+    GEM8_TRY(const void* address, bytes(*info));
     return LinearWeight{.data = address, .dtype = info->dtype, .out = out, .in = in};
   }
 
@@ -88,17 +91,35 @@ class Binder {
     return result;
   }
 
+  /// The device address. The file promises no alignment: kernels load whole elements, so a tensor
+  /// that begins between two is copied.
+  Result<const void*> bytes(const TensorInfo& info) {
+    if (std::bit_cast<std::uintptr_t>(info.bytes.data()) % dtype_bytes(info.dtype) == 0)
+      return device_->adopt(info.bytes);
+    GEM8_TRY(Buffer buffer, device_->allocate(info.bytes.size()));
+    device_->upload(buffer.address(), info.bytes);
+    weights_->owned.push_back(std::move(buffer));
+    return weights_->owned.back().address();
+  }
+
  private:
   /// A bound that the file may leave out: then it is infinite.
   Result<float> scalar(const std::string& name, float fallback) {
     if (checkpoint_->find_multimodal(name) == nullptr) return fallback;
     GEM8_TRY(const TensorInfo* info, tensor(name, {}));
-    if (info->dtype == DType::kF32) return *reinterpret_cast<const float*>(info->bytes.data());
-    return static_cast<float>(*reinterpret_cast<const BF16*>(info->bytes.data()));
+    float value = 0;
+    BF16 half;
+    if (info->dtype == DType::kF32) {
+      std::memcpy(&value, info->bytes.data(), sizeof value);
+      return value;
+    }
+    std::memcpy(&half, info->bytes.data(), sizeof half);
+    return static_cast<float>(half);
   }
 
   const Checkpoint* checkpoint_;
   Device* device_;
+  VisionWeights* weights_;
 };
 
 Result<VisionLayer> bind_layer(Binder& bind, const VisionConfig& vision, int index) {
@@ -225,6 +246,32 @@ Result<Layout> lay_out(std::span<const Patches* const> images, std::int64_t tabl
   return layout;
 }
 
+Status bind_weights(const Checkpoint& checkpoint, Device& device, VisionWeights& weights) {
+  const ModelConfig& config = checkpoint.config();
+  const VisionConfig& vision = *config.vision;
+  Binder bind(checkpoint, device, weights);
+  GEM8_TRY(weights.patch_projection, bind.linear("vision_tower.patch_embedder.input_proj.weight",
+                                                 vision.hidden, kPatchValues));
+  GEM8_TRY(const TensorInfo* table,
+           bind.tensor("vision_tower.patch_embedder.position_embedding_table",
+                       {2, vision.position_embedding_size, vision.hidden}));
+  GEM8_TRY(const void* table_address, bind.bytes(*table));
+  weights.position_tables = {table_address, table->dtype,
+                             2 * std::int64_t{vision.position_embedding_size}, vision.hidden,
+                             vision.hidden};
+  for (int i = 0; i < vision.n_layers; ++i) {
+    GEM8_TRY(VisionLayer layer, bind_layer(bind, vision, i));
+    weights.layers.push_back(layer);
+  }
+  if (vision.standardize) {
+    GEM8_TRY(weights.std_bias, bind.param("vision_tower.std_bias", vision.hidden));
+    GEM8_TRY(weights.std_scale, bind.param("vision_tower.std_scale", vision.hidden));
+  }
+  GEM8_TRY(weights.projection, bind.linear("embed_vision.embedding_projection.weight",
+                                           config.text.hidden, vision.hidden));
+  return {};
+}
+
 }  // namespace
 
 VisionTower::VisionTower() = default;
@@ -252,26 +299,8 @@ Result<std::unique_ptr<VisionTower>> VisionTower::load(std::shared_ptr<const Che
   tower->ops_ = &ops;
   tower->weights_ = std::make_unique<VisionWeights>();
   VisionWeights& weights = *tower->weights_;
-  Binder bind(*checkpoint, ops.device());
-  GEM8_TRY(weights.patch_projection, bind.linear("vision_tower.patch_embedder.input_proj.weight",
-                                                 vision.hidden, kPatchValues));
-  GEM8_TRY(const TensorInfo* table,
-           bind.tensor("vision_tower.patch_embedder.position_embedding_table",
-                       {2, vision.position_embedding_size, vision.hidden}));
-  GEM8_TRY(const void* table_address, ops.device().adopt(table->bytes));
-  weights.position_tables = {table_address, table->dtype,
-                             2 * std::int64_t{vision.position_embedding_size}, vision.hidden,
-                             vision.hidden};
-  for (int i = 0; i < vision.n_layers; ++i) {
-    GEM8_TRY(VisionLayer layer, bind_layer(bind, vision, i));
-    weights.layers.push_back(layer);
-  }
-  if (vision.standardize) {
-    GEM8_TRY(weights.std_bias, bind.param("vision_tower.std_bias", vision.hidden));
-    GEM8_TRY(weights.std_scale, bind.param("vision_tower.std_scale", vision.hidden));
-  }
-  GEM8_TRY(weights.projection, bind.linear("embed_vision.embedding_projection.weight",
-                                           config.text.hidden, vision.hidden));
+  if (const Status bound = bind_weights(*checkpoint, ops.device(), weights); !bound)
+    return checkpoint->refuse(bound.error());
 
   const std::vector<float> frequencies = axis_frequencies(vision.rope_theta, vision.head_dim / 2);
   GEM8_TRY(weights.inv_freq_memory, ops.device().allocate(frequencies.size() * sizeof(float)));

@@ -92,6 +92,7 @@ Result<Data> read_data(std::string_view jsonl, std::string_view name, SampleEnco
       return fail(Code::kInvalidArgument, "{}: 'messages' is missing, empty or no list",
                   lines.where());
     }
+    GEM8_RETURN_IF_ERROR(encoder.prepare_for(*line));
     auto sample = read_sample(*line, encoder);
     if (!sample) {
       Error error = std::move(sample).error();

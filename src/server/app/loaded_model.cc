@@ -325,7 +325,10 @@ ServedModel LoadedModel::served(std::vector<std::string> names) const {
   served.render =
       [parts = parts_.get()](const openai::ChatRequest& request) -> Result<std::vector<TokenId>> {
     if (!parts->chat)
-      return fail(Code::kUnsupported, "{} has no chat template: use /v1/completions", parts->name);
+      return fail(Code::kUnsupported,
+                  "{} has no chat template: texts can be completed (/v1/completions, generate "
+                  "--raw), chats cannot be answered",
+                  parts->name);
     Json body = Json::object({{"messages", request.messages},
                               {"chat_template_kwargs", request.template_kwargs},
                               {"add_generation_prompt", request.add_generation_prompt}});

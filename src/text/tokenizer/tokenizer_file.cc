@@ -13,8 +13,7 @@ namespace {
 constexpr std::size_t kMaxSmallPart = std::size_t{8} << 20;  // everything but vocabulary and merges
 
 std::unexpected<Error> unsupported(std::string_view what, const Json& found) {
-  return fail(Code::kUnsupported, "tokenizer.json: {} {} is not implemented", what,
-              to_text(found).substr(0, 200));
+  return fail(Code::kUnsupported, "{} {} is not implemented", what, to_text(found).substr(0, 200));
 }
 
 /// {"type": "Replace", "pattern": {"String": P}, "content": C}
@@ -30,8 +29,7 @@ Result<TextReplacement> read_replacement(const Json& json, std::string_view wher
 
 Result<std::string> type_of(const Json& json, std::string_view where) {
   if (!json.is_object())
-    return fail(Code::kCorrupt, "tokenizer.json: {}: found {}, wanted object", where,
-                json.kind_name());
+    return fail(Code::kCorrupt, "{}: found {}, wanted object", where, json.kind_name());
   return JsonFields(json, where).string("type");
 }
 
@@ -85,7 +83,7 @@ class TokenizerReader {
 Result<Json> TokenizerReader::small_value(std::string_view key) {
   GEM8_TRY(const std::string_view text, scanner_.raw_value());
   auto value = parse_json(text, {.max_bytes = kMaxSmallPart});
-  if (!value) return fail_in(fmt::format("tokenizer.json: {}", key), std::move(value).error());
+  if (!value) return fail_in(key, std::move(value).error());
   return value;
 }
 
@@ -99,7 +97,7 @@ Result<std::unique_ptr<Tokenizer::Data>> TokenizerReader::read() {
     if (!more) break;
     const std::string key(key_view);
     if (std::ranges::find(seen, key) != seen.end())
-      return fail(Code::kCorrupt, "tokenizer.json: '{}' appears twice", key);
+      return fail(Code::kCorrupt, "'{}' appears twice", key);
     seen.push_back(key);
     if (key == "model") {
       GEM8_RETURN_IF_ERROR(read_model());
@@ -124,7 +122,7 @@ Result<std::unique_ptr<Tokenizer::Data>> TokenizerReader::read() {
   }
   GEM8_RETURN_IF_ERROR(scanner_.end());
   if (std::ranges::find(seen, "model") == seen.end())
-    return fail(Code::kCorrupt, "tokenizer.json: 'model' is missing");
+    return fail(Code::kCorrupt, "'model' is missing");
   GEM8_RETURN_IF_ERROR(read_added_tokens(added));
   return std::move(data_);
 }
@@ -142,7 +140,7 @@ Status TokenizerReader::read_model() {
     if (!more) break;
     const std::string key(key_view);
     if (std::ranges::find(seen, key) != seen.end())
-      return fail(Code::kCorrupt, "tokenizer.json: model: '{}' appears twice", key);
+      return fail(Code::kCorrupt, "model: '{}' appears twice", key);
     seen.push_back(key);
     if (key == "vocab") {
       GEM8_RETURN_IF_ERROR(read_vocabulary());
@@ -157,7 +155,7 @@ Status TokenizerReader::read_model() {
       if (!value.is_string() || value.as_string() != "BPE") return unsupported("model type", value);
     } else if (key == "byte_fallback" || key == "fuse_unk" || key == "ignore_merges") {
       if (!value.is_bool())
-        return fail(Code::kCorrupt, "tokenizer.json: model: '{}': found {}, wanted boolean", key,
+        return fail(Code::kCorrupt, "model: '{}': found {}, wanted boolean", key,
                     value.kind_name());
       if (key == "byte_fallback") byte_fallback = value.as_bool();
       if (key == "fuse_unk") fuse = value.as_bool();
@@ -170,14 +168,13 @@ Status TokenizerReader::read_model() {
     }
   }
   if (std::ranges::find(seen, "vocab") == seen.end())
-    return fail(Code::kCorrupt, "tokenizer.json: model: 'vocab' is missing");
+    return fail(Code::kCorrupt, "model: 'vocab' is missing");
   if (!merges.empty()) GEM8_RETURN_IF_ERROR(read_merges(merges));
   std::optional<TokenId> unknown_id;
   if (unknown) {
     unknown_id = data_->vocabulary.find(*unknown);
     if (!unknown_id)
-      return fail(Code::kCorrupt, "tokenizer.json: model: unk_token '{}' is not in the vocabulary",
-                  *unknown);
+      return fail(Code::kCorrupt, "model: unk_token '{}' is not in the vocabulary", *unknown);
   }
   return data_->bpe.finish(data_->vocabulary, byte_fallback, {.id = unknown_id, .fuse = fuse});
 }
@@ -240,8 +237,7 @@ class MergeQueue {
     const auto left_id = vocabulary_.find(left, pending.hashes[0]),
                right_id = vocabulary_.find(right, pending.hashes[1]);
     if (!left_id || !right_id) {
-      return fail(Code::kCorrupt, "tokenizer.json: merges: '{}' is not in the vocabulary",
-                  left_id ? right : left);
+      return fail(Code::kCorrupt, "merges: '{}' is not in the vocabulary", left_id ? right : left);
     }
     return bpe_.add_merge(vocabulary_, *left_id, *right_id,
                           vocabulary_.find(joined, pending.hashes[2]));
@@ -258,7 +254,7 @@ class MergeQueue {
 Status TokenizerReader::read_merges(std::string_view text) {
   JsonScanner scanner(text);
   if (data_->vocabulary.size() == 0)
-    return fail(Code::kCorrupt, "tokenizer.json: model: merges without a vocabulary");
+    return fail(Code::kCorrupt, "model: merges without a vocabulary");
   MergeQueue queue(data_->vocabulary, data_->bpe);
   data_->bpe.reserve(2 * data_->vocabulary.size());
   GEM8_RETURN_IF_ERROR(scanner.begin_array());
@@ -270,8 +266,7 @@ Status TokenizerReader::read_merges(std::string_view text) {
       GEM8_TRY(const std::string_view pair, scanner.string());
       const std::size_t space = pair.find(' ');
       if (space == std::string_view::npos || pair.find(' ', space + 1) != std::string_view::npos) {
-        return fail(Code::kCorrupt, "tokenizer.json: merges: '{}', wanted two parts and one space",
-                    pair);
+        return fail(Code::kCorrupt, "merges: '{}', wanted two parts and one space", pair);
       }
       GEM8_RETURN_IF_ERROR(queue.push(pair.substr(0, space), pair.substr(space + 1)));
       continue;
@@ -281,7 +276,7 @@ Status TokenizerReader::read_merges(std::string_view text) {
     for (bool first_of_pair = true;; ++n) {
       GEM8_TRY(const bool more_in_pair, scanner.next_item(first_of_pair));
       if (!more_in_pair) break;
-      if (n == 2) return fail(Code::kCorrupt, "tokenizer.json: merges: more than two parts");
+      if (n == 2) return fail(Code::kCorrupt, "merges: more than two parts");
       GEM8_TRY(const std::string_view piece, scanner.string());
       if (n == 0) {
         left = piece;
@@ -289,7 +284,7 @@ Status TokenizerReader::read_merges(std::string_view text) {
         GEM8_RETURN_IF_ERROR(queue.push(left, piece));
       }
     }
-    if (n != 2) return fail(Code::kCorrupt, "tokenizer.json: merges: {} parts, wanted 2", n);
+    if (n != 2) return fail(Code::kCorrupt, "merges: {} parts, wanted 2", n);
   }
   GEM8_RETURN_IF_ERROR(queue.finish());
   return scanner.end();
@@ -298,18 +293,15 @@ Status TokenizerReader::read_merges(std::string_view text) {
 Status TokenizerReader::read_added_tokens(const Json& json) {
   if (json.is_null()) return {};
   if (!json.is_array())
-    return fail(Code::kCorrupt, "tokenizer.json: added_tokens: found {}, wanted array",
-                json.kind_name());
+    return fail(Code::kCorrupt, "added_tokens: found {}, wanted array", json.kind_name());
   Vocabulary& vocabulary = data_->vocabulary;
   for (const Json& item : json.as_array()) {
     if (!item.is_object())
-      return fail(Code::kCorrupt, "tokenizer.json: added_tokens: found {}, wanted objects",
-                  item.kind_name());
-    const JsonFields fields(item, "tokenizer.json: added_tokens");
+      return fail(Code::kCorrupt, "added_tokens: found {}, wanted objects", item.kind_name());
+    const JsonFields fields(item, "added_tokens");
     GEM8_TRY(const std::string content, fields.string("content"));
     GEM8_TRY(const std::int64_t id, fields.integer("id", 0, 1 << 24));
-    if (content.empty())
-      return fail(Code::kCorrupt, "tokenizer.json: added_tokens: id {} has no content", id);
+    if (content.empty()) return fail(Code::kCorrupt, "added_tokens: id {} has no content", id);
     for (const char* flag : {"single_word", "lstrip", "rstrip", "normalized"}) {
       GEM8_TRY(const bool set, fields.optional_boolean(flag, false));
       if (set) return unsupported(fmt::format("added_tokens: '{}' of", flag), item);
@@ -319,8 +311,7 @@ Status TokenizerReader::read_added_tokens(const Json& json) {
     if (!known) {
       GEM8_RETURN_IF_ERROR(vocabulary.add(content, id));
     } else if (value_of(*known) != id) {
-      return fail(Code::kCorrupt,
-                  "tokenizer.json: added token '{}' has id {}, the vocabulary says {}", content, id,
+      return fail(Code::kCorrupt, "added token '{}' has id {}, the vocabulary says {}", content, id,
                   value_of(*known));
     }
     const auto token = static_cast<TokenId>(id);
@@ -350,7 +341,7 @@ Status TokenizerReader::read_normalizer(const Json& json) {
 Status TokenizerReader::read_pre_tokenizer(const Json& json) {
   if (json.is_null()) return {};
   GEM8_TRY(const std::string type, type_of(json, "pre_tokenizer"));
-  const JsonFields fields(json, "tokenizer.json: pre_tokenizer");
+  const JsonFields fields(json, "pre_tokenizer");
   if (type != "Split") return unsupported("pre_tokenizer", json);
   GEM8_TRY(const Json* pattern, fields.object("pattern"));
   GEM8_TRY(const std::string behavior, fields.string("behavior"));
@@ -388,7 +379,7 @@ Status TokenizerReader::read_decoder(const Json& json) {
 }
 
 Result<std::unique_ptr<Tokenizer::Data>> TokenizerFile::read(std::string_view json) {
-  if (!utf8::is_valid(json)) return fail(Code::kCorrupt, "tokenizer.json: not valid UTF-8");
+  if (!utf8::is_valid(json)) return fail(Code::kCorrupt, "not valid UTF-8");
   return TokenizerReader(json).read();
 }
 
