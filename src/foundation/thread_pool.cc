@@ -21,6 +21,8 @@ namespace {
 // before they sleep.
 constexpr int kSpins = 2000;
 
+constexpr std::uint64_t kNextLoop = std::uint64_t{1} << 32;
+
 void pause() {
 #if defined(__x86_64__)
   _mm_pause();
@@ -42,26 +44,26 @@ ThreadPool::~ThreadPool() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
-    generation_.fetch_add(1);
+    cursor_.fetch_add(kNextLoop);
   }
   wake_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
 
 void ThreadPool::run(std::size_t n_items, void* body, Call call) {
+  GEM8_CHECK(n_items < kNextLoop);
   n_items_ = n_items;
   body_ = body;
   call_ = call;
-  next_.store(0, std::memory_order_relaxed);
-  busy_.store(workers_.size(), std::memory_order_relaxed);
-  generation_.fetch_add(
-      1);  // sequentially consistent with sleepers_: a worker sees the loop or we see it asleep
+  done_.store(0, std::memory_order_relaxed);
+  // Sequentially consistent with sleepers_: a worker sees the loop or we see it asleep.
+  cursor_.store((std::uint64_t{loop_number()} + 1) * kNextLoop + n_items);
   if (sleepers_.load() != 0) {
     const std::lock_guard lock(mutex_);
     wake_.notify_all();
   }
-  drain(0);
-  for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; ++spins) {
+  const std::size_t others = n_items - drain(0);
+  for (int spins = 0; done_.load(std::memory_order_acquire) != others; ++spins) {
     if (spins < kSpins) {
       pause();
     } else {
@@ -70,30 +72,32 @@ void ThreadPool::run(std::size_t n_items, void* body, Call call) {
   }
 }
 
-void ThreadPool::drain(std::size_t thread) {
-  for (;;) {
-    const std::size_t item = next_.fetch_add(1, std::memory_order_relaxed);
-    if (item >= n_items_) return;
-    call_(body_, item, thread);
+std::size_t ThreadPool::drain(std::size_t thread) {
+  std::size_t n_run = 0;
+  std::uint64_t cursor = cursor_.load(std::memory_order_acquire);
+  while (const std::size_t left = cursor % kNextLoop) {
+    if (!cursor_.compare_exchange_weak(cursor, cursor - 1, std::memory_order_acquire)) continue;
+    call_(body_, n_items_ - left, thread);
+    ++n_run;
+    cursor = cursor_.load(std::memory_order_acquire);
   }
+  return n_run;
 }
 
 void ThreadPool::work(std::size_t thread) {
-  std::uint64_t seen = 0;
+  std::uint32_t seen = 0;
   for (;;) {
-    for (int spins = 0; spins < kSpins && generation_.load(std::memory_order_acquire) == seen;
-         ++spins)
-      pause();
-    if (generation_.load(std::memory_order_acquire) == seen) {
+    for (int spins = 0; spins < kSpins && loop_number() == seen; ++spins) pause();
+    if (loop_number() == seen) {
       std::unique_lock lock(mutex_);
       sleepers_.fetch_add(1);
-      wake_.wait(lock, [&] { return generation_.load() != seen; });
+      wake_.wait(lock, [&] { return loop_number() != seen; });
       sleepers_.fetch_sub(1);
     }
-    seen = generation_.load();
+    seen = loop_number();
     if (stop_.load()) return;
-    drain(thread);
-    busy_.fetch_sub(1, std::memory_order_release);
+    // The caller waits for these: it cannot begin another loop before they are counted.
+    if (const std::size_t n_run = drain(thread)) done_.fetch_add(n_run, std::memory_order_release);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -26,8 +27,9 @@ class ThreadPool {
   std::size_t size() const { return workers_.size() + 1; }
 
   /// Calls body(item, thread) once for each item in [0, n_items), thread in [0, size()). Items are
-  /// handed out one by one, so a slow thread delays nobody; results must not depend on which thread
-  /// runs an item. Returns when all are done. Allocates nothing.
+  /// handed out one by one, so a slow thread delays nobody, and one that the system does not run is
+  /// not waited for; results must not depend on which thread runs an item. Returns when all are
+  /// done. Allocates nothing. n_items is below 2^32.
   template <class Body>
   void parallel_for(std::size_t n_items, Body&& body) {
     if (n_items == 0) return;
@@ -45,15 +47,18 @@ class ThreadPool {
 
   void run(std::size_t n_items, void* body, Call call);
   void work(std::size_t thread);
-  void drain(std::size_t thread);
+  /// Runs items until none is left to take; how many it ran.
+  std::size_t drain(std::size_t thread);
+  std::uint32_t loop_number() const { return static_cast<std::uint32_t>(cursor_.load() >> 32); }
 
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::atomic<std::uint64_t> generation_{0};  // a new loop, or the end, has been announced
+  // The loop's number in the upper half, how many of its items nobody has taken in the lower. Who
+  // takes an item keeps the loop alive until it is done, and only then reads the members below.
+  std::atomic<std::uint64_t> cursor_{0};
+  std::atomic<std::size_t> done_{0};  // items that workers have finished
   std::atomic<bool> stop_{false};
-  std::atomic<std::size_t> next_{0};
-  std::atomic<std::size_t> busy_{0};  // workers that have not left the current loop
   std::atomic<int> sleepers_{0};
   std::size_t n_items_ = 0;
   void* body_ = nullptr;

@@ -32,6 +32,17 @@ TEST(ThreadPool, ManyShortLoopsLoseNoWakeUp) {
   EXPECT_EQ(total.load(), 100000u);
 }
 
+TEST(ThreadPool, LoopsOfChangingLengthSeeTheirOwnBody) {
+  ThreadPool pool(3);
+  for (std::size_t loop = 1; loop <= 5000; ++loop) {
+    const std::size_t n_items = 2 + loop % 7;
+    std::size_t marks[9] = {};  // of this loop alone, and gone after it
+    pool.parallel_for(n_items,
+                      [&marks, loop](std::size_t item, std::size_t) { marks[item] += loop; });
+    for (std::size_t item = 0; item < 9; ++item) ASSERT_EQ(marks[item], item < n_items ? loop : 0);
+  }
+}
+
 TEST(ThreadPool, CountsAtLeastOneCore) {
   EXPECT_GE(available_cores(), 1u);
 }
