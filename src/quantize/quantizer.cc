@@ -290,8 +290,9 @@ class Run {
     const auto total = static_cast<std::size_t>(source_->config().text.n_layers);
     while (state_.layers.size() < n_layers) {
       say("calibrating", state_.layers.size(), total);
-      GEM8_TRY(LayerStatistics statistics, calibrator_->next_layer());
-      state_.layers.push_back(std::move(statistics));
+      Result<LayerStatistics> statistics = calibrator_->next_layer();
+      if (!statistics) return source_->refuse(std::move(statistics).error());
+      state_.layers.push_back(*std::move(statistics));
       GEM8_RETURN_IF_ERROR(state_.write(partial_));
     }
     report_.seconds_calibrating += seconds_since(start);
