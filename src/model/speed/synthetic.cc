@@ -1,8 +1,9 @@
 #include "model/speed/synthetic.h"
 
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
+
+#include "backend/device.h"
 
 namespace gem8 {
 namespace {
@@ -98,12 +99,12 @@ class Arena {
     add(module + ".input_scale", DType::kF32, {});
   }
 
-  Result<std::shared_ptr<std::byte>> fill(ThreadPool& pool) {
-    std::shared_ptr<std::byte> memory(static_cast<std::byte*>(std::aligned_alloc(kAlign, total_)),
-                                      std::free);
-    if (memory == nullptr)
-      return fail(Code::kExhausted, "no memory for {} bytes of synthetic weights", total_);
-    std::byte* at = memory.get();
+  /// The memory is the device's, huge pages where the system has them: what the read ceiling is
+  /// probed on too.
+  Result<std::shared_ptr<const void>> fill(ThreadPool& pool) {
+    auto memory = std::make_shared<Memory>();
+    GEM8_TRY(memory->buffer, memory->device->allocate(total_));
+    auto* at = static_cast<std::byte*>(memory->buffer.address());
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
       tensors_[i].bytes = {at, sizes_[i]};
       at += (sizes_[i] + kAlign - 1) / kAlign * kAlign;
@@ -119,6 +120,10 @@ class Arena {
 
  private:
   static constexpr std::size_t kAlign = 64;
+  struct Memory {
+    std::unique_ptr<Device> device = make_cpu_device();
+    Buffer buffer;  ///< goes before the device
+  };
   struct Scale {
     std::size_t tensor;
     float value;
