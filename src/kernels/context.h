@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "foundation/thread_pool.h"
+#include "kernels/runs.h"
 #include "kernels/workspace.h"
 
 namespace gem8 {
@@ -11,7 +12,8 @@ namespace gem8 {
 /// What every family's driver works with: the pool, and scratch memory that lives as long as the
 /// ops.
 struct KernelContext {
-  explicit KernelContext(ThreadPool& threads) : pool(threads), per_thread(threads.size()) {}
+  explicit KernelContext(ThreadPool& threads)
+      : pool(threads), runs(threads), per_thread(threads.size()) {}
 
   /// Scratch of one pool thread, touched only by it.
   struct PerThread {
@@ -21,6 +23,7 @@ struct KernelContext {
   };
 
   ThreadPool& pool;
+  Runs runs;
   std::vector<PerThread> per_thread;
 
   // Shared by the threads of one op; written by the caller or by one parallel region, read by the

@@ -48,8 +48,8 @@ struct F32Arith {
   using WVec = Vec;
   static constexpr bool kWeightsFirst = false;
   static constexpr std::int64_t kStep = 8;
-  static constexpr std::int64_t kMaxTokens = 3;
-  static constexpr int kRows[4] = {8, 4, 4, 4};
+  static constexpr std::int64_t max_tokens(bool) { return 3; }
+  static constexpr int tile_rows(int tokens, bool) { return tokens > 1 ? 4 : 8; }
 
   static Constants constants() { return {}; }
   static Vec load_x(const X* p) { return load(p, Full{}); }

@@ -95,8 +95,10 @@ struct Bf16ByBf16 {
   using Constants = NoConstants;
   static constexpr bool kWeightsFirst = true;
   static constexpr std::int64_t kStep = 32;
-  static constexpr std::int64_t kMaxTokens = 6;
-  static constexpr int kRows[4] = {8, 8, 8, 4};
+  static constexpr std::int64_t max_tokens(bool from_memory) { return from_memory ? 8 : 6; }
+  static constexpr int tile_rows(int tokens, bool from_memory) {
+    return tokens > 6 ? 3 : (tokens > 3 || from_memory ? 4 : 8);
+  }
 
   static Constants constants() { return {}; }
   static __m512bh load_x(const X* p) { return as_bf16(_mm512_loadu_si512(p)); }
@@ -115,10 +117,10 @@ struct Bf16ByE4M3 {
   using W = std::uint8_t;
   using WVec = Pair;
   using Constants = E4M3Tables;
-  static constexpr bool kWeightsFirst = false;
+  static constexpr bool kWeightsFirst = true;
   static constexpr std::int64_t kStep = 64;
-  static constexpr std::int64_t kMaxTokens = 4;
-  static constexpr int kRows[4] = {8, 8, 4, 4};
+  static constexpr std::int64_t max_tokens(bool) { return 8; }
+  static constexpr int tile_rows(int tokens, bool) { return tokens > 6 ? 2 : (tokens > 4 ? 3 : 4); }
 
   static Constants constants() { return e4m3_tables(); }
   static Pair load_x(const X* p) { return load_pair(p); }
@@ -145,8 +147,8 @@ struct F32Arith {
   using WVec = Vec;
   static constexpr bool kWeightsFirst = true;
   static constexpr std::int64_t kStep = 16;
-  static constexpr std::int64_t kMaxTokens = 4;
-  static constexpr int kRows[4] = {8, 8, 4, 4};
+  static constexpr std::int64_t max_tokens(bool) { return 4; }
+  static constexpr int tile_rows(int tokens, bool) { return tokens > 2 ? 4 : 8; }
 
   static Constants constants() { return {}; }
   static Vec load_x(const X* p) { return load(p, Full{}); }

@@ -105,6 +105,21 @@ struct Tile {
   std::int64_t row;
 };
 
+/// Output rows of one item of the down product. Each expert gives it only these rows: enough of
+/// them that a piece is long against the start of reading it, but no more sums than L2 holds.
+std::int64_t down_rows(const KernelContext& context, const Pairs& pairs, const LinearWeight& down,
+                       std::int64_t tokens) {
+  constexpr std::int64_t kLeastRows = 32;
+  const std::int64_t blocked = internal::blocking_for(tokens, down.out, down.in * pairs.n_active,
+                                                      down.dtype, context.pool.size())
+                                   .rows;
+  const std::int64_t shared =
+      down.out / (static_cast<std::int64_t>(context.pool.size()) * 8) / 8 * 8;
+  const std::int64_t wanted = std::max(blocked, std::min(kLeastRows, shared));
+  const std::int64_t sums_limit = (std::int64_t{512} << 10) / (4 * pairs.n_pairs) / 8 * 8;
+  return std::max<std::int64_t>(8, std::min(wanted, sums_limit));
+}
+
 }  // namespace
 
 void experts(KernelContext& context, const LinearMode& mode, const ConstMat& x,
@@ -126,58 +141,53 @@ void experts(KernelContext& context, const LinearMode& mode, const ConstMat& x,
   const internal::Blocking block = internal::blocking_for(routing.tokens, 2 * ffn * pairs.n_active,
                                                           hidden, w_dtype, context.pool.size());
   const std::int64_t row_blocks = (ffn + block.rows - 1) / block.rows;
-  context.pool.parallel_for(
-      static_cast<std::size_t>(pairs.n_active * row_blocks),
-      [&](std::size_t item, std::size_t thread) {
-        const Tile tile{static_cast<std::int64_t>(item) / row_blocks,
-                        static_cast<std::int64_t>(item) % row_blocks * block.rows};
-        const auto expert = static_cast<std::size_t>(pairs.active[tile.index]);
-        const LinearWeight& gate = weights.gate[expert];
-        const LinearWeight& up = weights.up[expert];
-        const std::int64_t n_rows = std::min(block.rows, ffn - tile.row);
-        KernelContext::PerThread& scratch = context.per_thread[thread];
-        void* unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, hidden));
-        for (std::int64_t pair = pairs.first[tile.index]; pair < pairs.first[tile.index + 1];
-             pair += block.tokens) {
-          const std::int64_t n =
-              std::min<std::int64_t>(block.tokens, pairs.first[tile.index + 1] - pair);
-          float* sums = scratch.sums.get<float>(static_cast<std::size_t>(2 * n_rows * n));
-          DotCall dot{.x = input.rows + pair,
-                      .x_dtype = x.dtype,
-                      .n_tokens = n,
-                      .w = internal::weight_row(gate, tile.row),
-                      .w_dtype = gate.dtype,
-                      .n_rows = n_rows,
-                      .k = hidden,
-                      .sums = sums,
-                      .sums_stride = 2 * n_rows,
-                      .unpack = unpack};
-          internal::announce(dot, up, tile.row, n_rows);
-          mode.kernel.dot(dot);
-          dot.w = internal::weight_row(up, tile.row);
-          dot.w_dtype = up.dtype;
-          dot.sums = sums + n_rows;
-          // Threads take items in turn: this one's next is about as many further as there are
-          // threads.
-          dot.next = nullptr;
-          const auto following = static_cast<std::int64_t>(item + context.pool.size());
-          if (following < pairs.n_active * row_blocks) {
-            const auto next = static_cast<std::size_t>(pairs.active[following / row_blocks]);
-            internal::announce(dot, weights.gate[next], following % row_blocks * block.rows,
-                               block.rows);
-          }
-          mode.kernel.dot(dot);
-          const float* scales = fp8_input ? input.scales + pair : nullptr;
-          // W8A8 imitates kernels that round gate and up to bf16; weight-only keeps F32 to the end.
-          mode.kernel.gated_store({.gate = sums,
-                                   .up = sums + n_rows,
-                                   .sums_stride = 2 * n_rows,
-                                   .gate_scaling = {gate.scale, scales, true},
-                                   .up_scaling = {up.scale, scales, true},
-                                   .inner_rounding = fp8_input,
-                                   .y = internal::part_of(h, pair, n, tile.row, n_rows)});
-        }
-      });
+  context.runs.parallel_for(pairs.n_active * row_blocks, [&](std::int64_t item, std::size_t thread,
+                                                             std::int64_t following) {
+    const Tile tile{item / row_blocks, item % row_blocks * block.rows};
+    const auto expert = static_cast<std::size_t>(pairs.active[tile.index]);
+    const LinearWeight& gate = weights.gate[expert];
+    const LinearWeight& up = weights.up[expert];
+    const std::int64_t n_rows = std::min(block.rows, ffn - tile.row);
+    KernelContext::PerThread& scratch = context.per_thread[thread];
+    void* unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, hidden));
+    for (std::int64_t pair = pairs.first[tile.index]; pair < pairs.first[tile.index + 1];
+         pair += block.tokens) {
+      const std::int64_t n =
+          std::min<std::int64_t>(block.tokens, pairs.first[tile.index + 1] - pair);
+      float* sums = scratch.sums.get<float>(static_cast<std::size_t>(2 * n_rows * n));
+      DotCall dot{.x = input.rows + pair,
+                  .x_dtype = x.dtype,
+                  .n_tokens = n,
+                  .w = internal::weight_row(gate, tile.row),
+                  .w_dtype = gate.dtype,
+                  .n_rows = n_rows,
+                  .k = hidden,
+                  .sums = sums,
+                  .sums_stride = 2 * n_rows,
+                  .unpack = unpack};
+      internal::announce(dot, up, tile.row, n_rows);
+      mode.kernel.dot(dot);
+      dot.w = internal::weight_row(up, tile.row);
+      dot.w_dtype = up.dtype;
+      dot.sums = sums + n_rows;
+      dot.next = nullptr;
+      if (following >= 0) {
+        const auto next = static_cast<std::size_t>(pairs.active[following / row_blocks]);
+        internal::announce(dot, weights.gate[next], following % row_blocks * block.rows,
+                           block.rows);
+      }
+      mode.kernel.dot(dot);
+      const float* scales = fp8_input ? input.scales + pair : nullptr;
+      // W8A8 imitates kernels that round gate and up to bf16; weight-only keeps F32 to the end.
+      mode.kernel.gated_store({.gate = sums,
+                               .up = sums + n_rows,
+                               .sums_stride = 2 * n_rows,
+                               .gate_scaling = {gate.scale, scales, true},
+                               .up_scaling = {up.scale, scales, true},
+                               .inner_rounding = fp8_input,
+                               .y = internal::part_of(h, pair, n, tile.row, n_rows)});
+    }
+  });
   if (!observer.down_input_amax.empty()) observe(h, pairs, observer, context.pool);
 
   // The down projections' input.
@@ -201,53 +211,50 @@ void experts(KernelContext& context, const LinearMode& mode, const ConstMat& x,
 
   // down, and the weighted sum: an item holds one block of output rows for all pairs, so the sum
   // follows while its parts are in cache.
-  const std::int64_t down_rows =
-      internal::blocking_for(routing.tokens, hidden, ffn * pairs.n_active, weights.down[0].dtype,
-                             context.pool.size())
-          .rows;
-  const std::int64_t sums_limit =
-      (std::int64_t{512} << 10) / (4 * pairs.n_pairs);  // keep the sums of an item within L2
-  const std::int64_t rows = std::max<std::int64_t>(8, std::min(down_rows, sums_limit / 8 * 8));
-  context.pool.parallel_for(
-      static_cast<std::size_t>((hidden + rows - 1) / rows),
-      [&](std::size_t item, std::size_t thread) {
-        const std::int64_t row = static_cast<std::int64_t>(item) * rows;
-        const std::int64_t n_rows = std::min(rows, hidden - row);
-        KernelContext::PerThread& scratch = context.per_thread[thread];
-        float* sums = scratch.sums.get<float>(static_cast<std::size_t>(n_rows * pairs.n_pairs));
-        for (std::int64_t index = 0; index < pairs.n_active; ++index) {
-          const LinearWeight& down = weights.down[static_cast<std::size_t>(pairs.active[index])];
-          const std::int64_t first = pairs.first[index];
-          const std::int64_t n = pairs.first[index + 1] - first;
-          float* part = sums + first * n_rows;
-          DotCall dot{.x = h_rows + first,
-                      .x_dtype = x.dtype,
-                      .n_tokens = n,
-                      .w = internal::weight_row(down, row),
-                      .w_dtype = down.dtype,
-                      .n_rows = n_rows,
-                      .k = ffn,
-                      .sums = part,
-                      .sums_stride = n_rows,
-                      .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, ffn))};
-          if (index + 1 < pairs.n_active) {
-            internal::announce(dot, weights.down[static_cast<std::size_t>(pairs.active[index + 1])],
-                               row, n_rows);
-          }
-          mode.kernel.dot(dot);
-          mode.kernel.store(
-              {.sums = part,
-               .sums_stride = n_rows,
-               .scaling = {down.scale, h_scales == nullptr ? nullptr : h_scales + first, true},
-               .y = {part, DType::kF32, n, n_rows, n_rows}});
-        }
-        mode.kernel.combine({.values = sums,
-                             .values_stride = n_rows,
-                             .pairs = pairs.pair_of,
-                             .weights = routing.weights,
-                             .top_k = routing.top_k,
-                             .y = internal::part_of(y, 0, routing.tokens, row, n_rows)});
-      });
+  const std::int64_t rows = down_rows(context, pairs, weights.down[0], routing.tokens);
+  context.runs.parallel_for((hidden + rows - 1) / rows, [&](std::int64_t item, std::size_t thread,
+                                                            std::int64_t following) {
+    const std::int64_t row = item * rows;
+    const std::int64_t n_rows = std::min(rows, hidden - row);
+    KernelContext::PerThread& scratch = context.per_thread[thread];
+    float* sums = scratch.sums.get<float>(static_cast<std::size_t>(n_rows * pairs.n_pairs));
+    const auto down_of = [&](std::int64_t index) -> const LinearWeight& {
+      return weights.down[static_cast<std::size_t>(pairs.active[index])];
+    };
+    for (std::int64_t index = 0; index < pairs.n_active; ++index) {
+      const LinearWeight& down = down_of(index);
+      const std::int64_t first = pairs.first[index];
+      const std::int64_t n = pairs.first[index + 1] - first;
+      float* part = sums + first * n_rows;
+      DotCall dot{.x = h_rows + first,
+                  .x_dtype = x.dtype,
+                  .n_tokens = n,
+                  .w = internal::weight_row(down, row),
+                  .w_dtype = down.dtype,
+                  .n_rows = n_rows,
+                  .k = ffn,
+                  .sums = part,
+                  .sums_stride = n_rows,
+                  .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, ffn))};
+      if (index + 1 < pairs.n_active) {
+        internal::announce(dot, down_of(index + 1), row, n_rows);
+      } else if (following >= 0) {
+        internal::announce(dot, down_of(0), following * rows, rows);
+      }
+      mode.kernel.dot(dot);
+      mode.kernel.store(
+          {.sums = part,
+           .sums_stride = n_rows,
+           .scaling = {down.scale, h_scales == nullptr ? nullptr : h_scales + first, true},
+           .y = {part, DType::kF32, n, n_rows, n_rows}});
+    }
+    mode.kernel.combine({.values = sums,
+                         .values_stride = n_rows,
+                         .pairs = pairs.pair_of,
+                         .weights = routing.weights,
+                         .top_k = routing.top_k,
+                         .y = internal::part_of(y, 0, routing.tokens, row, n_rows)});
+  });
 }
 
 }  // namespace gem8

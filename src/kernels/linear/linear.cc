@@ -66,10 +66,9 @@ void linear(KernelContext& context, const LinearMode& mode, const ConstMat& x,
     return {task, item / token_blocks * block.rows, item % token_blocks * block.tokens};
   };
 
-  context.pool.parallel_for(
-      static_cast<std::size_t>(n_items), [&](std::size_t index, std::size_t thread) {
-        const Place place = place_of(static_cast<std::int64_t>(index));
-        const auto [task, row, token] = place;
+  context.runs.parallel_for(
+      n_items, [&](std::int64_t item, std::size_t thread, std::int64_t following) {
+        const auto [task, row, token] = place_of(item);
         const LinearWeight& weight = *tasks[task].weight;
         const LinearInput input = inputs.of(weight);
         const std::int64_t n_rows = std::min(block.rows, weight.out - row);
@@ -86,10 +85,7 @@ void linear(KernelContext& context, const LinearMode& mode, const ConstMat& x,
                     .sums = sums,
                     .sums_stride = n_rows,
                     .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, weight.in))};
-        // Threads take items in turn: this one's next is about as many further as there are
-        // threads.
-        const std::int64_t following = static_cast<std::int64_t>(index + context.pool.size());
-        if (following < n_items) {
+        if (following >= 0) {
           const Place next = place_of(following);
           if (next.task != task || next.row != row)
             internal::announce(dot, *tasks[next.task].weight, next.row, block.rows);
@@ -117,9 +113,8 @@ void gated_linear(KernelContext& context, const LinearMode& mode, const ConstMat
   const std::int64_t token_blocks = ceil_div(x.rows, block.tokens);
   const std::int64_t n_items = ceil_div(gate.out, block.rows) * token_blocks;
 
-  context.pool.parallel_for(
-      static_cast<std::size_t>(n_items), [&](std::size_t index, std::size_t thread) {
-        const auto item = static_cast<std::int64_t>(index);
+  context.runs.parallel_for(
+      n_items, [&](std::int64_t item, std::size_t thread, std::int64_t following) {
         const std::int64_t row = item / token_blocks * block.rows;
         const std::int64_t token = item % token_blocks * block.tokens;
         const std::int64_t n_rows = std::min(block.rows, gate.out - row);
@@ -143,10 +138,8 @@ void gated_linear(KernelContext& context, const LinearMode& mode, const ConstMat
         dot.w_dtype = up.dtype;
         dot.sums = sums + n_rows;
         dot.next = nullptr;
-        const std::int64_t following =
-            (item + static_cast<std::int64_t>(context.pool.size())) / token_blocks * block.rows;
-        if (following != row && following < gate.out)
-          internal::announce(dot, gate, following, block.rows);
+        const std::int64_t next_row = following / token_blocks * block.rows;
+        if (following >= 0 && next_row != row) internal::announce(dot, gate, next_row, block.rows);
         mode.kernel.dot(dot);
         const auto scales = [&](const LinearInput& input) {
           return input.scales == nullptr ? nullptr : input.scales + token;

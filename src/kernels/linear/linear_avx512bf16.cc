@@ -24,9 +24,9 @@ void unpack_rows(const DotCall& call, std::int64_t stride) {
   }
 }
 
-/// Up to this many tokens weights are used as they are loaded: each tile decodes them for up to
-/// four tokens, and they come from memory, so they are prefetched. Above it they are decoded once
-/// into L2 and used from there.
+/// Up to this many tokens, one tile's, weights come straight from memory and are decoded as they
+/// are loaded, which hides behind the products. Above it they are decoded once into L2 and used
+/// from there.
 constexpr std::int64_t kDirectTokens = 8;
 
 void dot(const DotCall& call) noexcept {
