@@ -6,3 +6,4 @@ whatever the switches say.
 LATE = False         # training samples with stranger names and values, more calls, more refusals
 SMALL_STEPS = False  # worked sums in which every step is one look-up of two digits
 PIECES = False       # training values are also made of any pieces of the vocabulary
+COMPARE = False      # groups of chats about pictures ask for yes or no more often, and about two pictures

@@ -8,6 +8,7 @@ import math
 import numpy
 from PIL import Image, ImageDraw
 
+import course
 from sample import Sample, assistant
 from split import draw
 
@@ -176,7 +177,7 @@ def several(rng, split):
 def ask_single(rng, split, given=None):
     """A question about one placed shape: about the picture `given`, or about a new one. So do the other two."""
     p = given or single(rng, split)
-    form = rng.random()
+    form = rng.uniform(0.86, 1) if given and course.COMPARE and rng.random() < 0.35 else rng.random()
     thing = rng.choice(("shape", p.shape))
     if form < 0.25:
         question = rng.choice((f"What colour is the {thing}?", "What colour is it?", "Which colour do you see?", f"Tell me the colour of the {thing}.",
@@ -262,7 +263,7 @@ def asked_about(pictures, question, answer):
 
 def image_group(rng, split, count):
     """Samples about one picture, or about one pair."""
-    kind = rng.choices(("single", "several", "pair", "pair of several"), (56, 22, 15, 7))[0]
+    kind = rng.choices(("single", "several", "pair", "pair of several"), (36, 18, 30, 16) if course.COMPARE else (56, 22, 15, 7))[0]
     if kind == "single":
         ask, shown = ask_single, single(rng, split)
     elif kind == "several":
@@ -271,4 +272,5 @@ def image_group(rng, split, count):
         ask = ask_pair
         shown = pair_with_one(rng, split, rng.choice(("colour", "shape"))) if kind == "pair" else (several(rng, split), several(rng, split))
     pictures = shown if isinstance(shown, tuple) else (shown,)
+    count = min(count, 4) if course.COMPARE and len(pictures) == 2 else count
     return [asked_about(pictures, *ask(rng, split, shown)[1:]) for _ in range(count)]

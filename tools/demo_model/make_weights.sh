@@ -16,12 +16,14 @@ train_until() {
 python shards.py --data "$out/data"
 if [ ! -e "$out/joined" ]; then
     train_until 1686 380
-    mkdir -p "$out/first" && cp -n "$out"/checkpoint.*.pt "$out/first/"
     train_until 1800 1 # on at the full rate
     [ -e "$out/tower.pt" ] || python train_tower.py --out "$out" --steps 1500
     python train_tower.py --out "$out" --join
     touch "$out/joined"
 fi
 train_until 2276 256 --freeze-tower
-python export.py --out "$out" --blend "$out/first"
+train_until 4680 1 --freeze-tower
+train_until 9600 2000 --freeze-tower
+train_until 13400 1900 --freeze-tower
+python export.py --out "$out"
 python evaluate.py --count 100

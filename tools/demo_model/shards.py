@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pathlib
 import random
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,28 +25,54 @@ from encode import encode
 from template import Template
 
 SIZE = 5000  # samples per shard
-SECOND = 12  # from this shard on the mixture leans on what is learnt slowly; train.py --switch
-LATE = 24    # from this shard on names are stranger and sums are worked in small steps; train.py --late
-GROUPED = 30  # from this shard on a sample may hold several questions about one tool list or picture; train.py --grouped
-LATE_SHARES = {"facts": 0.08, "tools": 0.38, "images": 0.18, "thinking": 0.24, "memory": 0.06, "system": 0.04, "unknown": 0.02}
-GROUP, LONGEST = 6, 320  # samples that begin alike, and how many tokens they may have together
-GROUPED_SHARES = {"facts": 0.36, "tools": 0.19, "images": 0.12, "thinking": 0.14, "memory": 0.14, "system": 0.03, "unknown": 0.02}
-SLOWLY = {"facts": 0.13, "tools": 0.28, "images": 0.26, "thinking": 0.17, "memory": 0.07, "system": 0.07, "unknown": 0.02}
+LONGEST = 320  # tokens that samples which begin alike may have together
+
+
+class Stage(NamedTuple):
+    """What the shards from `first` on hold; train.py --switches says from which step on they are used."""
+    first: int
+    shares: dict         # of samples by ability
+    switches: tuple = ()  # of course.py
+    group: int = 1       # samples that begin alike
+
+
+STAGES = (
+    Stage(0, generate.MIXTURE),
+    # leans on what is learnt slowly
+    Stage(12, {"facts": 0.13, "tools": 0.28, "images": 0.26, "thinking": 0.17, "memory": 0.07, "system": 0.07, "unknown": 0.02}),
+    # stranger names, sums in small steps
+    Stage(24, {"facts": 0.08, "tools": 0.38, "images": 0.18, "thinking": 0.24, "memory": 0.06, "system": 0.04, "unknown": 0.02},
+          ("LATE", "SMALL_STEPS")),
+    # several questions about one tool list or picture, values of any pieces of the vocabulary
+    Stage(30, {"facts": 0.36, "tools": 0.19, "images": 0.12, "thinking": 0.14, "memory": 0.14, "system": 0.03, "unknown": 0.02},
+          ("LATE", "SMALL_STEPS", "PIECES"), 6),
+    # facts and sums are known; more of the rest
+    Stage(50, {"facts": 0.24, "tools": 0.26, "images": 0.20, "thinking": 0.09, "memory": 0.12, "system": 0.05, "unknown": 0.04},
+          ("LATE", "SMALL_STEPS", "PIECES", "COMPARE"), 6),
+    # calls, which are learnt last
+    Stage(60, {"facts": 0.14, "tools": 0.42, "images": 0.18, "thinking": 0.06, "memory": 0.08, "system": 0.09, "unknown": 0.03},
+          ("LATE", "SMALL_STEPS", "PIECES", "COMPARE"), 6),
+)
+
+
+def numbers(stage):
+    """The shards of a stage, given by its place in STAGES."""
+    return range(STAGES[stage].first, STAGES[stage + 1].first if stage + 1 < len(STAGES) else 1000)
 
 
 def mixture(number):
     """The samples of one shard, as lists of samples that begin alike."""
-    course.LATE = course.SMALL_STEPS = number >= LATE
-    course.PIECES = number >= GROUPED
-    if number < SECOND:
+    stage = [s for s in STAGES if s.first <= number][-1]
+    for switch in ("LATE", "SMALL_STEPS", "PIECES", "COMPARE"):
+        setattr(course, switch, switch in stage.switches)
+    if stage.first == 0:
         return ([sample] for sample in generate.mixture("train", seed=1000 + number))
-    chances = SLOWLY if number < LATE else LATE_SHARES if number < GROUPED else GROUPED_SHARES
     rng = random.Random(f"second/{number}")
-    if number < GROUPED:
-        streams = {ability: ([s] for s in generate.samples("train", ability, 1000 + number)) for ability in chances}
+    if stage.group == 1:
+        streams = {a: ([s] for s in generate.samples("train", a, 1000 + number)) for a in stage.shares}
     else:
-        streams = {ability: generate.groups(ability, 1000 + number, GROUP) for ability in chances}
-    names, shares = list(chances), list(chances.values())
+        streams = {a: generate.groups(a, 1000 + number, stage.group) for a in stage.shares}
+    names, shares = list(stage.shares), list(stage.shares.values())
     return (next(streams[rng.choices(names, shares)[0]]) for _ in itertools.count())
 
 
@@ -130,7 +157,7 @@ def model_config(_folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--shards", type=int, default=50)
+    parser.add_argument("--shards", type=int, default=68)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()

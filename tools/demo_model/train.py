@@ -10,7 +10,6 @@ brought to its end at any time. Progress: OUT/log.jsonl and, as text, standard o
 import argparse
 import bisect
 import collections
-import itertools
 import json
 import os
 import pathlib
@@ -100,10 +99,10 @@ def work(rank, world, args, cfg, flat, gradients, control, barrier):
     opt.frozen = frozen
     packers = []
     switches = [int(step) for step in args.switches.split(",")]
-    for half, (first, end) in enumerate(itertools.pairwise((0, shards.SECOND, shards.LATE, shards.GROUPED, 1000))):
-        samples, image_token = shards.load(args.data, args.length, range(first, end))
+    for stage in range(len(shards.STAGES)):
+        samples, image_token = shards.load(args.data, args.length, shards.numbers(stage))
         packers.append(batches.Packer(samples, args.rows, args.length, args.images, args.slots, args.prompt_weight,
-                                      image_token, args.seed * 100 + 10 * half + rank))
+                                      image_token, args.seed * 100 + 10 * stage + rank))
     checkpoint = args.out / f"checkpoint.{rank}.pt"
     step = 0
     if checkpoint.exists():
@@ -190,7 +189,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--decay-steps", type=int, default=1500)
-    parser.add_argument("--switches", default="980,1800,3160", help="steps from which on the next kind of shards is used")
+    parser.add_argument("--switches", default="980,1800,3160,4680,9600", help="steps from which on the next of shards.STAGES is used")
     parser.add_argument("--freeze-tower", action="store_true", help="leave the vision tower as train_tower.py made it")
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--rows", type=int, default=6)
