@@ -1,8 +1,10 @@
-// Python's json.dumps, as the tojson filter of transformers' template environment calls it.
+#include "text/jinja/value/json_text.h"
+
 #include <algorithm>
 #include <cmath>
 
-#include "text/jinja/runtime.h"
+#include "text/jinja/value/order.h"
+#include "text/jinja/value/repr.h"
 
 namespace gem8::jinja {
 namespace {

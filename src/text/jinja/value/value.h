@@ -21,12 +21,7 @@ using List = std::vector<Value>;
 __extension__ typedef __int128
     Integer;  ///< wide enough for every number templates meet; beyond it is kLimit
 
-/// Something with behaviour: macros, bound methods, loop variables.
-struct Object {
-  virtual ~Object() = default;
-  virtual std::string_view type_name() const = 0;
-  virtual bool callable() const { return true; }
-};
+struct Object;  // object.h
 
 /// A Python value as templates see them. Copies share: lists, tuples and dicts never change once
 /// made; namespaces and generators do.
@@ -103,6 +98,7 @@ class Value {
   static Value tuple(List items) { return sequence(std::move(items), true); }
   static Value group(Value key, List items);
   static Value dict(Dict members);
+  static Value object(std::shared_ptr<Object> made) { return ObjectRef{std::move(made)}; }
   static Value generator(List items) { return Generator{std::make_shared<List>(std::move(items))}; }
   /// Deep copy of JSON: what request bodies become.
   static Value from_json(const Json& json);
@@ -162,16 +158,5 @@ inline constexpr std::uint64_t kMaxValueWeight = 4'000'000;
 /// The value, or kLimit when it is nested or shared beyond what a walk over it may cost. For every
 /// container a template makes.
 Outcome<Value> bounded(Value value);
-
-bool equal(const Value& a, const Value& b);
-/// Whether a sorts before b; kType for values Python does not order.
-Outcome<bool> less(const Value& a, const Value& b);
-
-/// str(value) and repr(value); kLimit only for values nested beyond reason.
-Outcome<std::string> to_str(const Value& value);
-Outcome<std::string> to_repr(const Value& value);
-std::string integer_text(Integer value);
-/// Shortest digits that read back, laid out as Python's repr.
-std::string float_text(double value);
 
 }  // namespace gem8::jinja

@@ -2,7 +2,7 @@
 
 #include <string_view>
 
-#include "text/jinja/ast.h"
+#include "text/jinja/syntax/ast.h"
 
 namespace gem8::jinja {
 

@@ -1,7 +1,12 @@
-// Jinja2's built-in tests ("x is ...").
+#include "text/jinja/filters/tests.h"
+
 #include <algorithm>
 
-#include "text/jinja/filters.h"
+#include "text/jinja/filters/filters.h"
+#include "text/jinja/python/need.h"
+#include "text/jinja/python/operators.h"
+#include "text/jinja/value/order.h"
+#include "text/jinja/value/repr.h"
 #include "text/unicode/python_text.h"
 #include "text/unicode/utf8.h"
 

@@ -1,10 +1,13 @@
-// Python's two ways to format: "%s" % x and "{}".format(x).
+#include "text/jinja/python/formatting.h"
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 
-#include "text/jinja/runtime.h"
+#include "text/jinja/python/access.h"
+#include "text/jinja/python/need.h"
+#include "text/jinja/value/repr.h"
 #include "text/unicode/utf8.h"
 
 namespace gem8::jinja {
