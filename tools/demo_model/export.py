@@ -38,13 +38,6 @@ def load_checkpoint(folder, which):
     return params, steps.pop()
 
 
-def blended(params, folder, share):
-    """The language model as `share` of these weights and the rest of an earlier checkpoint's; what sees stays as it is."""
-    old, _ = load_checkpoint(folder, "last")
-    sees = (network.TOWER, network.PROJECTOR)
-    return {n: p if n.startswith(sees) else share * p + (1 - share) * old[n] for n, p in params.items()}
-
-
 def special_ids(tokenizer):
     ids = {key: tokenizer.token_to_id(text) for key, text in config.SPECIAL_TOKENS.items()}
     missing = [config.SPECIAL_TOKENS[key] for key, value in ids.items() if value is None]
@@ -162,14 +155,10 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the folder given to train.py")
     parser.add_argument("--model", type=pathlib.Path, default=MODEL, help="folder to write; holds tokenizer.json")
     parser.add_argument("--weights", choices=("average", "last"), default="last")
-    parser.add_argument("--blend", type=pathlib.Path, help="folder of an earlier checkpoint to mix in")
-    parser.add_argument("--share", type=float, default=0.85, help="share of OUT's weights in the mixture")
     args = parser.parse_args()
     torch.set_num_threads(1)
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
     params, step = load_checkpoint(args.out, args.weights)
-    if args.blend:
-        params = blended(params, args.blend, args.share)
     cfg, tensors = write(args.model, params, tokenizer)
     compare(args.model, cfg, tensors, tokenizer)
     count = sum(t.numel() for t in tensors.values())
