@@ -48,8 +48,10 @@ std::int64_t Model::vocab() const {
 std::int64_t Model::layers() const {
   return config().text.n_layers;
 }
-std::int64_t Model::bytes_per_token() const {
-  return weight_bytes_per_token(*weights_, config().text.top_k_experts);
+Cost Model::step_cost(std::int64_t tokens, std::int64_t logit_rows,
+                      std::int64_t distinct_experts) const {
+  return weights_cost(*weights_,
+                      {tokens, logit_rows, config().text.top_k_experts, distinct_experts});
 }
 std::int64_t Model::per_layer_width() const {
   return std::int64_t{config().text.n_layers} * config().text.per_layer_hidden;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "foundation/result.h"
+#include "kernels/cost.h"
 #include "kernels/ops.h"
 #include "model/batch.h"
 #include "model/kv_cache.h"
@@ -69,8 +70,9 @@ class Model {
   std::int64_t vocab() const;
   std::int64_t layers() const;
   std::int64_t max_batch_tokens() const { return max_batch_tokens_; }
-  /// Bytes of weights one step of one token reads (chosen experts only), for rooflines.
-  std::int64_t bytes_per_token() const;
+  /// What a step of so many tokens costs at least, without attention, for rooflines.
+  /// `distinct_experts`: that some token chose, counted over all layers.
+  Cost step_cost(std::int64_t tokens, std::int64_t logit_rows, std::int64_t distinct_experts) const;
 
   /// One step. Plans it (which reserves cache pages where the caller has not), runs it, advances
   /// the cache. `logits`: F32 [batch.logit_rows(), vocab] on the ops' device, after the soft cap.

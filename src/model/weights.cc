@@ -323,12 +323,6 @@ class Binder {
   std::map<std::pair<bool, int>, RopeTable> ropes_;
 };
 
-std::int64_t bytes_of(const LinearWeight& weight) {
-  return weight.data == nullptr
-             ? 0
-             : weight.out * weight.in * static_cast<std::int64_t>(dtype_bytes(weight.dtype));
-}
-
 }  // namespace
 
 Result<std::unique_ptr<ModelWeights>> bind_weights(const Checkpoint& checkpoint, Device& device) {
@@ -341,18 +335,21 @@ Result<std::unique_ptr<ModelWeights>> bind_weights(const Checkpoint& checkpoint,
   return weights;
 }
 
-std::int64_t weight_bytes_per_token(const ModelWeights& weights, std::int64_t top_k_experts) {
-  std::int64_t total = bytes_of(weights.head) + bytes_of(weights.per_layer_projection);
+Cost weights_cost(const ModelWeights& weights, const StepShape& step) {
+  Cost total = linear_cost(weights.head, step.logit_rows);
+  total += linear_cost(weights.per_layer_projection, step.tokens);
   for (const LayerWeights& w : weights.layers) {
     for (const LinearWeight* linear :
          {&w.q, &w.k, &w.v, &w.o, &w.gate, &w.up, &w.down, &w.router.proj, &w.per_layer_gate,
           &w.per_layer_projection}) {
-      total += bytes_of(*linear);
+      total += linear_cost(*linear, step.tokens);
     }
-    if (!w.expert_gate.empty()) {
-      total += top_k_experts *
-               (bytes_of(w.expert_gate[0]) + bytes_of(w.expert_up[0]) + bytes_of(w.expert_down[0]));
-    }
+    total += experts_cost({w.expert_gate, w.expert_up, w.expert_down},
+                          step.tokens * step.experts_per_token, 0);
+  }
+  if (!weights.layers.empty()) {
+    const LayerWeights& w = weights.layers.front();  // experts are of one size in all layers
+    total += experts_cost({w.expert_gate, w.expert_up, w.expert_down}, 0, step.distinct_experts);
   }
   return total;
 }

@@ -6,6 +6,7 @@
 
 #include "backend/device.h"
 #include "foundation/result.h"
+#include "kernels/cost.h"
 #include "kernels/ops.h"
 
 namespace gem8 {
@@ -57,7 +58,15 @@ struct ModelWeights {
 /// kExhausted.
 Result<std::unique_ptr<ModelWeights>> bind_weights(const Checkpoint& checkpoint, Device& device);
 
-/// Bytes of weights that a step of one token reads.
-std::int64_t weight_bytes_per_token(const ModelWeights& weights, std::int64_t top_k_experts);
+/// What a step asks of the weights.
+struct StepShape {
+  std::int64_t tokens = 1;
+  std::int64_t logit_rows = 1;  ///< tokens whose logits are wanted
+  std::int64_t experts_per_token = 0;
+  std::int64_t distinct_experts = 0;  ///< that some token chose, counted over all layers
+};
+
+/// The least a step reads and multiplies; attention over the cache comes on top.
+Cost weights_cost(const ModelWeights& weights, const StepShape& step);
 
 }  // namespace gem8

@@ -32,26 +32,16 @@ class ExpertCounter : public Observer {
   Device* device_;
 };
 
-/// Multiply-adds, as two operations each, of prefilling `tokens` into an empty cache; the head runs
-/// for the last token only.
-double prefill_flops(const TextConfig& c, std::int64_t tokens) {
-  double weights = 0.0;
-  double attention = 0.0;
+/// The products of attention when `tokens` go into an empty cache.
+double attention_operations(const TextConfig& c, std::int64_t tokens) {
+  Cost total;
   for (const LayerConfig& layer : c.layers) {
-    const double q = static_cast<double>(c.n_heads) * layer.head_dim;
-    const double kv = static_cast<double>(layer.n_kv_heads) * layer.head_dim;
-    weights += c.hidden * (2.0 * q + (layer.kv_shared ? 0.0 : (layer.has_v ? 2.0 : 1.0) * kv)) +
-               3.0 * c.hidden * layer.mlp_width;
-    weights += 3.0 * c.hidden * c.expert_ffn * c.top_k_experts +
-               static_cast<double>(c.hidden) * c.n_experts;
-    const double reach = layer.full
-                             ? static_cast<double>(tokens)
-                             : std::min<double>(static_cast<double>(tokens), c.sliding_window);
-    attention +=
-        4.0 * q * (static_cast<double>(tokens) - reach / 2.0) * reach;  // a triangle, then a band
+    const auto n = static_cast<double>(tokens);
+    const double reach = layer.full ? n : std::min<double>(n, c.sliding_window);
+    const double pairs = (n - reach / 2.0) * reach;  // a triangle, then a band
+    total += attention_cost(c.n_heads, {.head_dim = layer.head_dim}, 0.0, pairs);
   }
-  return 2.0 * static_cast<double>(tokens) * weights + attention +
-         2.0 * static_cast<double>(c.hidden) * c.vocab;
+  return total.operations;
 }
 
 class Bench {
@@ -81,12 +71,7 @@ class Bench {
 
     ExpertCounter counter(*device_);
     GEM8_RETURN_IF_ERROR(step(*cache, sequences, &counter));
-    const TextConfig& c = model_->config().text;
-    const double expert_bytes =
-        3.0 * c.hidden * c.expert_ffn * (model_->config().quantization ? 1.0 : 2.0);
-    const double step_bytes = static_cast<double>(model_->bytes_per_token()) +
-                              expert_bytes * (static_cast<double>(counter.distinct) -
-                                              static_cast<double>(c.n_layers) * c.top_k_experts);
+    const double step_bytes = model_->step_cost(batch, batch, counter.distinct).bytes;
 
     std::vector<double> rates, bandwidths, shares;
     for (int round = 0; round < plan_->rounds; ++round) {
@@ -111,7 +96,8 @@ class Bench {
   }
 
   Result<PrefillSpeed> prefill(std::int64_t tokens) {
-    const double flops = prefill_flops(model_->config().text, tokens);
+    const double operations = model_->step_cost(tokens, 1, 0).operations +
+                              attention_operations(model_->config().text, tokens);
     std::vector<double> rates, speeds, shares;
     for (int round = 0; round <= plan_->rounds; ++round) {
       GEM8_TRY(auto cache, make_cache(1, tokens));
@@ -124,7 +110,7 @@ class Bench {
       if (round == 0) continue;  // grows the kernels' workspaces
       peaks_.push_back(ceiling);
       rates.push_back(static_cast<double>(tokens) / seconds);
-      speeds.push_back(flops / seconds * 1e-9);
+      speeds.push_back(operations / seconds * 1e-9);
       shares.push_back(speeds.back() / ceiling);
     }
     return PrefillSpeed{tokens, median(rates), median(speeds), median(shares)};
