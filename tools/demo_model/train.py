@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 import batches
 import config
@@ -67,9 +68,10 @@ def owners(shapes, world):
     return out
 
 
-def schedule(step, plan):
+def schedule(step, updates, plan):
+    """Share of the full learning rate at `step`; `updates` is how many this optimizer has made, whose moments start at zero."""
     left = (plan["steps"] - step) / max(1, plan["decay_steps"])
-    return min(1.0, (step + 1) / plan["warmup"], max(0.0, left))
+    return min(1.0, (updates + 1) / plan["warmup"], max(0.0, left))
 
 
 # glibc gives large blocks back to the kernel at every free and so pays a page fault for every page of every
@@ -97,19 +99,21 @@ def work(rank, world, args, cfg, flat, gradients, control, barrier):
     opt = optimizer.Optimizer({n: p.detach() for n, p in params.items()}, every, owners(shapes, world)[rank],
                               args.muon_lr, optimizer.adam_rate)
     opt.frozen = frozen
-    packers = []
+    packers = {}
     switches = [int(step) for step in args.switches.split(",")]
-    for stage in range(len(shards.STAGES)):
+    if len(switches) != len(shards.STAGES) - 1:
+        raise SystemExit(f"--switches has {len(switches)} steps, wanted {len(shards.STAGES) - 1}: one for each stage after the first")
+    for stage in range(bisect.bisect(switches, args.first_step), len(shards.STAGES)):
         samples, image_token = shards.load(args.data, args.length, shards.numbers(stage))
-        packers.append(batches.Packer(samples, args.rows, args.length, args.images, args.slots, args.prompt_weight,
-                                      image_token, args.seed * 100 + 10 * stage + rank))
+        packers[stage] = batches.Packer(samples, args.rows, args.length, args.images, args.slots, args.prompt_weight,
+                                        image_token, args.seed * 100 + 10 * stage + rank)
     checkpoint = args.out / f"checkpoint.{rank}.pt"
-    step = 0
+    step = args.first_step
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         opt.restore(state["optimizer"])
-        for packer, saved in zip(packers, state["packers"]):
-            packer.restore(saved)
+        for stage, saved in state["packers"].items():
+            packers[stage].restore(saved)
         step = state["step"]
         with torch.no_grad():
             for name, value in state["params"].items():
@@ -142,7 +146,7 @@ def work(rank, world, args, cfg, flat, gradients, control, barrier):
         clock.append(time.perf_counter())
         barrier.wait(1800)
         clock.append(time.perf_counter())
-        opt.step(schedule(step, plan), min(args.average, (opt.steps + 1) / (opt.steps + 10)))
+        opt.step(schedule(step, opt.steps, plan), min(args.average, (opt.steps + 1) / (opt.steps + 10)))
         step += 1
         clock.append(time.perf_counter())
         spent += np.diff(clock)
@@ -153,7 +157,7 @@ def work(rank, world, args, cfg, flat, gradients, control, barrier):
             counts[ability] += int(chosen.sum())
         tokens += raw["used"]
         if step % args.log_every == 0:
-            report = {"rank": rank, "step": step, "time": round(time.time()), "rate": round(schedule(step, plan), 3),
+            report = {"rank": rank, "step": step, "time": round(time.time()), "rate": round(schedule(step, opt.steps, plan), 3),
                       "tokens_per_s": round(tokens * world / (time.time() - started)), "epoch": packer.epoch,
                       "loss": {a: round(sums[k] / counts[k], 4) for k, a in enumerate(batches.ABILITIES) if counts[k]},
                       "ms": dict(zip(("data", "forward", "backward", "wait", "update"),
@@ -174,7 +178,7 @@ def work(rank, world, args, cfg, flat, gradients, control, barrier):
         barrier.wait(1800)
         if step % args.log_every == 0 and int(control[2]) > int(control[3 + rank]) or step >= int(control[0]):
             control[3 + rank] = control[2]
-            save(checkpoint, {"optimizer": opt.state(), "packers": [p.state() for p in packers], "step": step,
+            save(checkpoint, {"optimizer": opt.state(), "packers": {k: p.state() for k, p in packers.items()}, "step": step,
                               "params": {n: opt.params[n] for n in opt.mine}})
     barrier.wait(1800)
     if rank == 0:
@@ -189,7 +193,10 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--decay-steps", type=int, default=1500)
-    parser.add_argument("--switches", default="980,1800,3160,4680,9600", help="steps from which on the next of shards.STAGES is used")
+    parser.add_argument("--switches", default="980,1800,3160,4680,9600,13400",
+                        help="steps from which on the next of shards.STAGES is used")
+    parser.add_argument("--start", type=pathlib.Path, help="folder whose model.safetensors a new run begins with (default: random weights)")
+    parser.add_argument("--first-step", type=int, default=0, help="number of a new run's first step")
     parser.add_argument("--freeze-tower", action="store_true", help="leave the vision tower as train_tower.py made it")
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--rows", type=int, default=6)
@@ -214,8 +221,9 @@ def main():
     generator = torch.Generator().manual_seed(args.seed)
     size = sum(int(np.prod(s)) for s in shapes.values())
     flat = torch.zeros(size).share_memory_()
+    given = load_file(args.start / "model.safetensors") if args.start else {}
     for name, value in views(flat, shapes).items():
-        value.copy_(network.initial_value(name, tuple(value.shape), generator, cfg))
+        value.copy_(given[name] if given else network.initial_value(name, tuple(value.shape), generator, cfg))
     gradients = [torch.zeros(size).share_memory_() for _ in range(args.processes)]
     # steps, decay steps, number of saves asked for, then the number of saves each process has made
     control = torch.zeros(3 + args.processes, dtype=torch.float64).share_memory_()
