@@ -31,51 +31,25 @@ struct Item {
   std::int64_t first_part;  ///< of the shared partial states, when splits are separate work
 };
 
-struct Problem {
-  const ConstMat& q;
-  const KvLayer& layer;
-  const AttentionStep& step;
-  const Mat& y;
-  std::int64_t group;  ///< query heads of a KV head
+/// Keys [lo, hi] of one query.
+struct KeyRange {
+  std::int64_t lo;
+  std::int64_t hi;
 };
 
-void key_range(const AttentionStep& step, std::size_t sequence, std::int64_t position,
-               std::int64_t& lo, std::int64_t& hi) {
-  lo = step.window > 0 ? std::max<std::int64_t>(0, position - step.window + 1) : 0;
-  hi = position;
+KeyRange key_range(const AttentionStep& step, std::size_t sequence, std::int64_t position) {
+  KeyRange range{step.window > 0 ? std::max<std::int64_t>(0, position - step.window + 1) : 0,
+                 position};
   for (const ImageBlock& block : step.blocks) {
     if (block.sequence != static_cast<std::int64_t>(sequence) || position < block.first_position ||
         position >= block.first_position + block.n_tokens) {
       continue;
     }
     const SequenceRows& rows = step.sequences[sequence];
-    hi = std::min(block.first_position + block.n_tokens, rows.first_position + rows.n_rows) -
-         1;  // what is in the cache
+    range.hi = std::min(block.first_position + block.n_tokens, rows.first_position + rows.n_rows) -
+               1;  // what is in the cache
   }
-}
-
-/// Fills the queries of a tile and their output addresses; returns how many.
-std::int64_t gather(const Problem& problem, const Item& item, AttentionQuery* queries, void** y) {
-  const SequenceRows& sequence = problem.step.sequences[static_cast<std::size_t>(item.sequence)];
-  const std::size_t element = dtype_bytes(problem.q.dtype);
-  std::int64_t n = 0;
-  for (std::int64_t row = item.row; row < item.row + item.n_rows; ++row) {
-    std::int64_t lo = 0;
-    std::int64_t hi = 0;
-    key_range(problem.step, static_cast<std::size_t>(item.sequence), sequence.first_position + row,
-              lo, hi);
-    for (std::int64_t head = item.kv_head * problem.group;
-         head < (item.kv_head + 1) * problem.group; ++head, ++n) {
-      const std::int64_t lane = head * problem.layer.head_dim;
-      const std::int64_t batch_row = sequence.first_row + row;
-      queries[n] = {static_cast<const std::byte*>(problem.q.data) +
-                        static_cast<std::size_t>(batch_row * problem.q.stride + lane) * element,
-                    lo, hi};
-      y[n] = static_cast<std::byte*>(problem.y.data) +
-             static_cast<std::size_t>(batch_row * problem.y.stride + lane) * element;
-    }
-  }
-  return n;
+  return range;
 }
 
 AttentionState state_at(float* memory, std::int64_t n) {
@@ -85,119 +59,179 @@ constexpr std::int64_t state_floats(std::int64_t n, std::int64_t head_dim) {
   return (2 * n + 15) / 16 * 16 + (n * head_dim + 15) / 16 * 16;
 }
 
+/// One call of attention().
+class Pass {
+ public:
+  Pass(KernelContext& context, const AttentionKernel& kernel, const ConstMat& q, std::int64_t heads,
+       const KvLayer& layer, const AttentionStep& step, const Mat& y)
+      : context_(context),
+        kernel_(kernel),
+        q_(q),
+        layer_(layer),
+        step_(step),
+        y_(y),
+        group_(heads / layer.kv_heads),
+        tile_rows_(std::max<std::int64_t>(1, kAttentionTileQueries / group_)),
+        max_queries_(std::max(kAttentionTileQueries, group_)),
+        state_size_(state_floats(max_queries_, layer.head_dim)) {}
+
+  void run() {
+    plan();
+    if (n_items_ == 0) return;
+    const auto threads = static_cast<std::int64_t>(context_.pool.size());
+    // Enough tiles for the threads, or nothing to split: each tile goes through its splits in turn.
+    if (n_items_ >= 4 * threads || n_parts_ == n_items_) {
+      tile_by_tile();
+    } else {
+      split_by_split();
+    }
+  }
+
+ private:
+  /// The queries of a tile and where their results go, in a thread's scratch.
+  struct Queries {
+    AttentionQuery* queries;
+    void** outputs;
+    std::int64_t n;
+  };
+
+  void plan() {
+    std::int64_t n_items = 0;
+    for (const SequenceRows& sequence : step_.sequences)
+      n_items += (sequence.n_rows + tile_rows_ - 1) / tile_rows_ * layer_.kv_heads;
+    items_ = context_.items.get<Item>(static_cast<std::size_t>(n_items));
+    for (std::size_t s = 0; s < step_.sequences.size(); ++s) {
+      const std::int64_t n_rows = step_.sequences[s].n_rows;
+      for (std::int64_t row = 0; row < n_rows; row += tile_rows_)
+        plan_tile(s, row, std::min(tile_rows_, n_rows - row));
+    }
+  }
+
+  void plan_tile(std::size_t sequence, std::int64_t row, std::int64_t n_rows) {
+    const std::int64_t position = step_.sequences[sequence].first_position + row;
+    const std::int64_t first_key = key_range(step_, sequence, position).lo;
+    std::int64_t last_key = 0;
+    for (std::int64_t r = 0; r < n_rows; ++r)
+      last_key = std::max(last_key, key_range(step_, sequence, position + r).hi);
+    const std::int64_t first_split = first_key / kAttentionSplitKeys;
+    const std::int64_t n_splits = last_key / kAttentionSplitKeys - first_split + 1;
+    for (std::int64_t head = 0; head < layer_.kv_heads; ++head) {
+      items_[n_items_++] = {static_cast<std::int32_t>(sequence),
+                            static_cast<std::int32_t>(head),
+                            row,
+                            n_rows,
+                            first_split,
+                            n_splits,
+                            n_parts_};
+      n_parts_ += n_splits;
+    }
+  }
+
+  void tile_by_tile() {
+    const std::int64_t head_dim = layer_.head_dim;
+    context_.pool.parallel_for(static_cast<std::size_t>(n_items_), [&](std::size_t i,
+                                                                       std::size_t thread) {
+      const Item& item = items_[i];
+      float* memory =
+          context_.per_thread[thread].state.get<float>(static_cast<std::size_t>(2 * state_size_));
+      const Queries tile = gather(item, thread);
+      const AttentionState total = state_at(memory, tile.n);
+      const AttentionState part = state_at(memory + state_size_, tile.n);
+      partial(item, 0, tile, total, thread);
+      for (std::int64_t split = 1; split < item.n_splits; ++split) {
+        partial(item, split, tile, part, thread);
+        kernel_.merge(total, part, tile.n, head_dim);
+      }
+      kernel_.finish(total, tile.n, head_dim, tile.outputs, q_.dtype);
+    });
+  }
+
+  /// Few tiles over long contexts (decode): splits are work of their own, merged afterwards in the
+  /// same order as in tile_by_tile().
+  void split_by_split() {
+    const std::int64_t head_dim = layer_.head_dim;
+    float* parts = context_.partials.get<float>(static_cast<std::size_t>(n_parts_ * state_size_));
+    context_.pool.parallel_for(static_cast<std::size_t>(n_parts_),
+                               [&](std::size_t p, std::size_t thread) {
+                                 const auto part = static_cast<std::int64_t>(p);
+                                 const Item* item = items_;
+                                 while (item + 1 < items_ + n_items_ && item[1].first_part <= part)
+                                   ++item;
+                                 const Queries tile = gather(*item, thread);
+                                 partial(*item, part - item->first_part, tile,
+                                         state_at(parts + part * state_size_, tile.n), thread);
+                               });
+    context_.pool.parallel_for(
+        static_cast<std::size_t>(n_items_), [&](std::size_t i, std::size_t thread) {
+          const Item& item = items_[i];
+          const Queries tile = gather(item, thread);
+          float* memory = parts + item.first_part * state_size_;
+          const AttentionState total = state_at(memory, tile.n);
+          for (std::int64_t split = 1; split < item.n_splits; ++split)
+            kernel_.merge(total, state_at(memory + split * state_size_, tile.n), tile.n, head_dim);
+          kernel_.finish(total, tile.n, head_dim, tile.outputs, q_.dtype);
+        });
+  }
+
+  Queries gather(const Item& item, std::size_t thread) const {
+    auto* queries = context_.per_thread[thread].sums.get<AttentionQuery>(
+        static_cast<std::size_t>(2 * max_queries_));
+    Queries tile{queries, reinterpret_cast<void**>(queries + max_queries_), 0};
+    const auto s = static_cast<std::size_t>(item.sequence);
+    const SequenceRows& sequence = step_.sequences[s];
+    const std::size_t element = dtype_bytes(q_.dtype);
+    for (std::int64_t row = item.row; row < item.row + item.n_rows; ++row) {
+      const KeyRange keys = key_range(step_, s, sequence.first_position + row);
+      const std::int64_t batch_row = sequence.first_row + row;
+      for (std::int64_t head = item.kv_head * group_; head < (item.kv_head + 1) * group_; ++head) {
+        const std::int64_t lane = head * layer_.head_dim;
+        tile.queries[tile.n] = {
+            static_cast<const std::byte*>(q_.data) +
+                static_cast<std::size_t>(batch_row * q_.stride + lane) * element,
+            keys.lo, keys.hi};
+        tile.outputs[tile.n++] = static_cast<std::byte*>(y_.data) +
+                                 static_cast<std::size_t>(batch_row * y_.stride + lane) * element;
+      }
+    }
+    return tile;
+  }
+
+  /// The state of a tile over the keys of one of its splits.
+  void partial(const Item& item, std::int64_t split, const Queries& tile,
+               const AttentionState& state, std::size_t thread) const {
+    const std::int64_t first = (item.first_split + split) * kAttentionSplitKeys;
+    kernel_.partial({.layer = &layer_,
+                     .kv_head = item.kv_head,
+                     .pages = step_.sequences[static_cast<std::size_t>(item.sequence)].pages.data(),
+                     .queries = tile.queries,
+                     .n_queries = tile.n,
+                     .key_begin = first,
+                     .key_end = first + kAttentionSplitKeys,
+                     .state = state,
+                     .scratch = context_.per_thread[thread].unpack.get<std::byte>(
+                         attention_scratch_bytes(layer_.head_dim))});
+  }
+
+  KernelContext& context_;
+  const AttentionKernel& kernel_;
+  const ConstMat& q_;
+  const KvLayer& layer_;
+  const AttentionStep& step_;
+  const Mat& y_;
+  const std::int64_t group_;  ///< query heads of a KV head
+  const std::int64_t tile_rows_;
+  const std::int64_t max_queries_;
+  const std::int64_t state_size_;
+  Item* items_ = nullptr;
+  std::int64_t n_items_ = 0;
+  std::int64_t n_parts_ = 0;
+};
+
 }  // namespace
 
 void attention(KernelContext& context, const AttentionKernel& kernel, const ConstMat& q,
                std::int64_t heads, const KvLayer& layer, const AttentionStep& step, const Mat& y) {
-  const std::int64_t group = heads / layer.kv_heads;
-  const std::int64_t head_dim = layer.head_dim;
-  const std::int64_t tile_rows = std::max<std::int64_t>(1, kAttentionTileQueries / group);
-  const Problem problem{q, layer, step, y, group};
-  const std::int64_t max_queries = std::max(kAttentionTileQueries, group);
-
-  std::int64_t n_items = 0;
-  for (const SequenceRows& sequence : step.sequences)
-    n_items += (sequence.n_rows + tile_rows - 1) / tile_rows * layer.kv_heads;
-  if (n_items == 0) return;
-  auto* items = context.items.get<Item>(static_cast<std::size_t>(n_items));
-  std::int64_t index = 0;
-  std::int64_t n_parts = 0;
-  for (std::size_t s = 0; s < step.sequences.size(); ++s) {
-    const SequenceRows& sequence = step.sequences[s];
-    for (std::int64_t row = 0; row < sequence.n_rows; row += tile_rows) {
-      const std::int64_t n_rows = std::min(tile_rows, sequence.n_rows - row);
-      std::int64_t first_key = 0;
-      std::int64_t last_key = 0;
-      std::int64_t unused = 0;
-      key_range(step, s, sequence.first_position + row, first_key, unused);
-      for (std::int64_t r = row; r < row + n_rows; ++r) {
-        std::int64_t hi = 0;
-        key_range(step, s, sequence.first_position + r, unused, hi);
-        last_key = std::max(last_key, hi);
-      }
-      const std::int64_t first_split = first_key / kAttentionSplitKeys;
-      const std::int64_t n_splits = last_key / kAttentionSplitKeys - first_split + 1;
-      for (std::int64_t head = 0; head < layer.kv_heads; ++head) {
-        items[index++] = {static_cast<std::int32_t>(s),
-                          static_cast<std::int32_t>(head),
-                          row,
-                          n_rows,
-                          first_split,
-                          n_splits,
-                          n_parts};
-        n_parts += n_splits;
-      }
-    }
-  }
-
-  const auto partial = [&](const Item& item, std::int64_t split, const AttentionQuery* queries,
-                           std::int64_t n, const AttentionState& state, void* scratch) {
-    kernel.partial({.layer = &layer,
-                    .kv_head = item.kv_head,
-                    .pages = step.sequences[static_cast<std::size_t>(item.sequence)].pages.data(),
-                    .queries = queries,
-                    .n_queries = n,
-                    .key_begin = split * kAttentionSplitKeys,
-                    .key_end = (split + 1) * kAttentionSplitKeys,
-                    .state = state,
-                    .scratch = scratch});
-  };
-  const std::int64_t state_size = state_floats(max_queries, head_dim);
-  const auto threads = static_cast<std::int64_t>(context.pool.size());
-
-  // Enough tiles for the threads, or nothing to split: each tile goes through its splits in turn.
-  if (n_items >= 4 * threads || n_parts == n_items) {
-    context.pool.parallel_for(static_cast<std::size_t>(n_items), [&](std::size_t i,
-                                                                     std::size_t thread) {
-      const Item& item = items[i];
-      KernelContext::PerThread& scratch = context.per_thread[thread];
-      float* memory = scratch.state.get<float>(static_cast<std::size_t>(2 * state_size));
-      auto* work = scratch.unpack.get<std::byte>(attention_scratch_bytes(head_dim));
-      auto* queries = scratch.sums.get<AttentionQuery>(static_cast<std::size_t>(2 * max_queries));
-      auto** outputs = reinterpret_cast<void**>(queries + max_queries);
-      const std::int64_t n = gather(problem, item, queries, outputs);
-      const AttentionState total = state_at(memory, n);
-      const AttentionState part = state_at(memory + state_size, n);
-      partial(item, item.first_split, queries, n, total, work);
-      for (std::int64_t split = 1; split < item.n_splits; ++split) {
-        partial(item, item.first_split + split, queries, n, part, work);
-        kernel.merge(total, part, n, head_dim);
-      }
-      kernel.finish(total, n, head_dim, outputs, q.dtype);
-    });
-    return;
-  }
-
-  // Few tiles over long contexts (decode): splits are work of their own, merged afterwards in the
-  // same order as above.
-  float* parts = context.partials.get<float>(static_cast<std::size_t>(n_parts * state_size));
-  context.pool.parallel_for(
-      static_cast<std::size_t>(n_parts), [&](std::size_t p, std::size_t thread) {
-        const auto part_index = static_cast<std::int64_t>(p);
-        std::int64_t i = 0;
-        while (i + 1 < n_items && items[i + 1].first_part <= part_index) ++i;
-        const Item& item = items[i];
-        KernelContext::PerThread& scratch = context.per_thread[thread];
-        auto* work = scratch.unpack.get<std::byte>(attention_scratch_bytes(head_dim));
-        auto* queries = scratch.sums.get<AttentionQuery>(static_cast<std::size_t>(2 * max_queries));
-        const std::int64_t n =
-            gather(problem, item, queries, reinterpret_cast<void**>(queries + max_queries));
-        partial(item, item.first_split + part_index - item.first_part, queries, n,
-                state_at(parts + part_index * state_size, n), work);
-      });
-  context.pool.parallel_for(static_cast<std::size_t>(n_items), [&](std::size_t i,
-                                                                   std::size_t thread) {
-    const Item& item = items[i];
-    auto* queries = context.per_thread[thread].sums.get<AttentionQuery>(
-        static_cast<std::size_t>(2 * max_queries));
-    auto** outputs = reinterpret_cast<void**>(queries + max_queries);
-    const std::int64_t n = gather(problem, item, queries, outputs);
-    const AttentionState total = state_at(parts + item.first_part * state_size, n);
-    for (std::int64_t split = 1; split < item.n_splits; ++split) {
-      kernel.merge(total, state_at(parts + (item.first_part + split) * state_size, n), n, head_dim);
-    }
-    kernel.finish(total, n, head_dim, outputs, q.dtype);
-  });
+  Pass(context, kernel, q, heads, layer, step, y).run();
 }
 
 }  // namespace gem8

@@ -100,11 +100,6 @@ void observe(const ConstMat& hidden, const Pairs& pairs, const ExpertObserver& o
   });
 }
 
-struct Tile {
-  std::int64_t index;  ///< of the active expert
-  std::int64_t row;
-};
-
 /// Output rows of one item of the down product. Each expert gives it only these rows: enough of
 /// them that a piece is long against the start of reading it, but no more sums than L2 holds.
 std::int64_t down_rows(const KernelContext& context, const Pairs& pairs, const LinearWeight& down,
@@ -120,6 +115,120 @@ std::int64_t down_rows(const KernelContext& context, const Pairs& pairs, const L
   return std::max<std::int64_t>(8, std::min(wanted, sums_limit));
 }
 
+/// h[pair] = gelu(gate x) * (up x) with the pair's expert: all active experts in one region.
+void gate_and_up(KernelContext& context, const LinearMode& mode, const ConstMat& x,
+                 const Pairs& pairs, std::int64_t tokens, const ExpertWeights& weights,
+                 const Mat& h) {
+  const LinearInput input = input_rows(context, mode, x, pairs, weights.gate);
+  const std::int64_t ffn = h.cols;
+  const internal::Blocking block = internal::blocking_for(
+      tokens, 2 * ffn * pairs.n_active, x.cols, weights.gate[0].dtype, context.pool.size());
+  const std::int64_t row_blocks = (ffn + block.rows - 1) / block.rows;
+  context.runs.parallel_for(pairs.n_active * row_blocks, [&](std::int64_t item, std::size_t thread,
+                                                             std::int64_t following) {
+    const std::int64_t index = item / row_blocks;
+    const std::int64_t row = item % row_blocks * block.rows;
+    const std::int64_t n_rows = std::min(block.rows, ffn - row);
+    const auto expert = static_cast<std::size_t>(pairs.active[index]);
+    for (std::int64_t pair = pairs.first[index]; pair < pairs.first[index + 1];
+         pair += block.tokens) {
+      const std::int64_t n = std::min<std::int64_t>(block.tokens, pairs.first[index + 1] - pair);
+      // W8A8 imitates kernels that round gate and up to bf16; weight-only keeps F32 to the end.
+      const internal::GatedTile tile{.gate = weights.gate[expert],
+                                     .up = weights.up[expert],
+                                     .gate_input = input.from(pair),
+                                     .up_input = input.from(pair),
+                                     .x_dtype = x.dtype,
+                                     .n_tokens = n,
+                                     .row = row,
+                                     .n_rows = n_rows,
+                                     .token_first = true,
+                                     .inner_rounding = input.scales != nullptr,
+                                     .y = internal::part_of(h, pair, n, row, n_rows)};
+      internal::gated_tile(mode.kernel, context.per_thread[thread], tile, [&](DotCall& last) {
+        if (following < 0) return;
+        const auto next = static_cast<std::size_t>(pairs.active[following / row_blocks]);
+        internal::announce(last, weights.gate[next], following % row_blocks * block.rows,
+                           block.rows);
+      });
+    }
+  });
+}
+
+/// Addresses and scales of the down projections' input: h as it is, or its W8A8 copy.
+LinearInput hidden_rows(KernelContext& context, const LinearMode& mode, const Mat& h,
+                        const Pairs& pairs, std::span<const LinearWeight> down) {
+  const auto n = static_cast<std::size_t>(pairs.n_pairs);
+  const void** rows = context.pointers.get<const void*>(2 * n) + n;
+  if (!internal::reads_fp8(mode, down[static_cast<std::size_t>(pairs.active[0])])) {
+    internal::fill_row_addresses(h, rows);
+    return {rows, nullptr};
+  }
+  const std::size_t copy_bytes = n * static_cast<std::size_t>(h.cols) * dtype_bytes(h.dtype);
+  const Mat copy{context.hidden_quantized.get<std::byte>(copy_bytes), h.dtype, pairs.n_pairs,
+                 h.cols, h.cols};
+  float* scales = context.hidden_scales.get<float>(n);
+  context.pool.parallel_for(
+      static_cast<std::size_t>(pairs.n_active), [&](std::size_t index, std::size_t) {
+        const float scale = down[static_cast<std::size_t>(pairs.active[index])].input_scale;
+        mode.kernel.quantize({.x = h, .static_scale = scale, .y = copy, .scales = scales},
+                             pairs.first[index], pairs.first[index + 1]);
+      });
+  internal::fill_row_addresses(copy, rows);
+  return {rows, scales};
+}
+
+/// y[token] = sum of weight * (down h[pair]) over the token's pairs. An item holds one block of
+/// output rows for all pairs, so the sum follows while its parts are in cache.
+void down_and_combine(KernelContext& context, const LinearMode& mode, const LinearInput& input,
+                      DType input_dtype, const Pairs& pairs, const Routing& routing,
+                      std::span<const LinearWeight> weights, const Mat& y) {
+  const std::int64_t rows = down_rows(context, pairs, weights[0], routing.tokens);
+  const auto down_of = [&](std::int64_t index) -> const LinearWeight& {
+    return weights[static_cast<std::size_t>(pairs.active[index])];
+  };
+  context.runs.parallel_for((y.cols + rows - 1) / rows, [&](std::int64_t item, std::size_t thread,
+                                                            std::int64_t following) {
+    const std::int64_t row = item * rows;
+    const std::int64_t n_rows = std::min(rows, y.cols - row);
+    KernelContext::PerThread& scratch = context.per_thread[thread];
+    float* sums = scratch.sums.get<float>(static_cast<std::size_t>(n_rows * pairs.n_pairs));
+    for (std::int64_t index = 0; index < pairs.n_active; ++index) {
+      const LinearWeight& down = down_of(index);
+      const std::int64_t first = pairs.first[index];
+      const std::int64_t n = pairs.first[index + 1] - first;
+      const LinearInput part = input.from(first);
+      float* part_sums = sums + first * n_rows;
+      DotCall dot{.x = part.rows,
+                  .x_dtype = input_dtype,
+                  .n_tokens = n,
+                  .w = internal::weight_row(down, row),
+                  .w_dtype = down.dtype,
+                  .n_rows = n_rows,
+                  .k = down.in,
+                  .sums = part_sums,
+                  .sums_stride = n_rows,
+                  .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, down.in))};
+      if (index + 1 < pairs.n_active) {
+        internal::announce(dot, down_of(index + 1), row, n_rows);
+      } else if (following >= 0) {
+        internal::announce(dot, down_of(0), following * rows, rows);
+      }
+      mode.kernel.dot(dot);
+      mode.kernel.store({.sums = part_sums,
+                         .sums_stride = n_rows,
+                         .scaling = {down.scale, part.scales, true},
+                         .y = {part_sums, DType::kF32, n, n_rows, n_rows}});
+    }
+    mode.kernel.combine({.values = sums,
+                         .values_stride = n_rows,
+                         .pairs = pairs.pair_of,
+                         .weights = routing.weights,
+                         .top_k = routing.top_k,
+                         .y = internal::part_of(y, 0, routing.tokens, row, n_rows)});
+  });
+}
+
 }  // namespace
 
 void experts(KernelContext& context, const LinearMode& mode, const ConstMat& x,
@@ -129,132 +238,12 @@ void experts(KernelContext& context, const LinearMode& mode, const ConstMat& x,
   const Pairs pairs =
       group_by_expert(context, routing, static_cast<std::int64_t>(weights.gate.size()));
   const std::int64_t ffn = weights.gate[0].out;
-  const std::int64_t hidden = x.cols;
-  const LinearInput input = input_rows(context, mode, x, pairs, weights.gate);
-  const bool fp8_input = input.scales != nullptr;
-
-  // gate and up of every active expert: h [pairs, ffn].
-  const auto h_elements = static_cast<std::size_t>(pairs.n_pairs * ffn);
-  const Mat h{context.hidden.get<std::byte>(h_elements * dtype_bytes(x.dtype)), x.dtype,
-              pairs.n_pairs, ffn, ffn};
-  const DType w_dtype = weights.gate[0].dtype;
-  const internal::Blocking block = internal::blocking_for(routing.tokens, 2 * ffn * pairs.n_active,
-                                                          hidden, w_dtype, context.pool.size());
-  const std::int64_t row_blocks = (ffn + block.rows - 1) / block.rows;
-  context.runs.parallel_for(pairs.n_active * row_blocks, [&](std::int64_t item, std::size_t thread,
-                                                             std::int64_t following) {
-    const Tile tile{item / row_blocks, item % row_blocks * block.rows};
-    const auto expert = static_cast<std::size_t>(pairs.active[tile.index]);
-    const LinearWeight& gate = weights.gate[expert];
-    const LinearWeight& up = weights.up[expert];
-    const std::int64_t n_rows = std::min(block.rows, ffn - tile.row);
-    KernelContext::PerThread& scratch = context.per_thread[thread];
-    void* unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, hidden));
-    for (std::int64_t pair = pairs.first[tile.index]; pair < pairs.first[tile.index + 1];
-         pair += block.tokens) {
-      const std::int64_t n =
-          std::min<std::int64_t>(block.tokens, pairs.first[tile.index + 1] - pair);
-      float* sums = scratch.sums.get<float>(static_cast<std::size_t>(2 * n_rows * n));
-      DotCall dot{.x = input.rows + pair,
-                  .x_dtype = x.dtype,
-                  .n_tokens = n,
-                  .w = internal::weight_row(gate, tile.row),
-                  .w_dtype = gate.dtype,
-                  .n_rows = n_rows,
-                  .k = hidden,
-                  .sums = sums,
-                  .sums_stride = 2 * n_rows,
-                  .unpack = unpack};
-      internal::announce(dot, up, tile.row, n_rows);
-      mode.kernel.dot(dot);
-      dot.w = internal::weight_row(up, tile.row);
-      dot.w_dtype = up.dtype;
-      dot.sums = sums + n_rows;
-      dot.next = nullptr;
-      if (following >= 0) {
-        const auto next = static_cast<std::size_t>(pairs.active[following / row_blocks]);
-        internal::announce(dot, weights.gate[next], following % row_blocks * block.rows,
-                           block.rows);
-      }
-      mode.kernel.dot(dot);
-      const float* scales = fp8_input ? input.scales + pair : nullptr;
-      // W8A8 imitates kernels that round gate and up to bf16; weight-only keeps F32 to the end.
-      mode.kernel.gated_store({.gate = sums,
-                               .up = sums + n_rows,
-                               .sums_stride = 2 * n_rows,
-                               .gate_scaling = {gate.scale, scales, true},
-                               .up_scaling = {up.scale, scales, true},
-                               .inner_rounding = fp8_input,
-                               .y = internal::part_of(h, pair, n, tile.row, n_rows)});
-    }
-  });
+  const std::size_t h_bytes = static_cast<std::size_t>(pairs.n_pairs * ffn) * dtype_bytes(x.dtype);
+  const Mat h{context.hidden.get<std::byte>(h_bytes), x.dtype, pairs.n_pairs, ffn, ffn};
+  gate_and_up(context, mode, x, pairs, routing.tokens, weights, h);
   if (!observer.down_input_amax.empty()) observe(h, pairs, observer, context.pool);
-
-  // The down projections' input.
-  const void** h_rows =
-      context.pointers.get<const void*>(static_cast<std::size_t>(2 * pairs.n_pairs)) +
-      pairs.n_pairs;
-  internal::fill_row_addresses(h, h_rows);
-  float* h_scales = nullptr;
-  if (internal::reads_fp8(mode, weights.down[static_cast<std::size_t>(pairs.active[0])])) {
-    const Mat copy{context.hidden_quantized.get<std::byte>(h_elements * dtype_bytes(x.dtype)),
-                   x.dtype, pairs.n_pairs, ffn, ffn};
-    h_scales = context.hidden_scales.get<float>(static_cast<std::size_t>(pairs.n_pairs));
-    context.pool.parallel_for(static_cast<std::size_t>(pairs.n_active), [&](std::size_t index,
-                                                                            std::size_t) {
-      const float scale = weights.down[static_cast<std::size_t>(pairs.active[index])].input_scale;
-      mode.kernel.quantize({.x = h, .static_scale = scale, .y = copy, .scales = h_scales},
-                           pairs.first[index], pairs.first[index + 1]);
-    });
-    internal::fill_row_addresses(copy, h_rows);
-  }
-
-  // down, and the weighted sum: an item holds one block of output rows for all pairs, so the sum
-  // follows while its parts are in cache.
-  const std::int64_t rows = down_rows(context, pairs, weights.down[0], routing.tokens);
-  context.runs.parallel_for((hidden + rows - 1) / rows, [&](std::int64_t item, std::size_t thread,
-                                                            std::int64_t following) {
-    const std::int64_t row = item * rows;
-    const std::int64_t n_rows = std::min(rows, hidden - row);
-    KernelContext::PerThread& scratch = context.per_thread[thread];
-    float* sums = scratch.sums.get<float>(static_cast<std::size_t>(n_rows * pairs.n_pairs));
-    const auto down_of = [&](std::int64_t index) -> const LinearWeight& {
-      return weights.down[static_cast<std::size_t>(pairs.active[index])];
-    };
-    for (std::int64_t index = 0; index < pairs.n_active; ++index) {
-      const LinearWeight& down = down_of(index);
-      const std::int64_t first = pairs.first[index];
-      const std::int64_t n = pairs.first[index + 1] - first;
-      float* part = sums + first * n_rows;
-      DotCall dot{.x = h_rows + first,
-                  .x_dtype = x.dtype,
-                  .n_tokens = n,
-                  .w = internal::weight_row(down, row),
-                  .w_dtype = down.dtype,
-                  .n_rows = n_rows,
-                  .k = ffn,
-                  .sums = part,
-                  .sums_stride = n_rows,
-                  .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, ffn))};
-      if (index + 1 < pairs.n_active) {
-        internal::announce(dot, down_of(index + 1), row, n_rows);
-      } else if (following >= 0) {
-        internal::announce(dot, down_of(0), following * rows, rows);
-      }
-      mode.kernel.dot(dot);
-      mode.kernel.store(
-          {.sums = part,
-           .sums_stride = n_rows,
-           .scaling = {down.scale, h_scales == nullptr ? nullptr : h_scales + first, true},
-           .y = {part, DType::kF32, n, n_rows, n_rows}});
-    }
-    mode.kernel.combine({.values = sums,
-                         .values_stride = n_rows,
-                         .pairs = pairs.pair_of,
-                         .weights = routing.weights,
-                         .top_k = routing.top_k,
-                         .y = internal::part_of(y, 0, routing.tokens, row, n_rows)});
-  });
+  const LinearInput hidden = hidden_rows(context, mode, h, pairs, weights.down);
+  down_and_combine(context, mode, hidden, h.dtype, pairs, routing, weights.down, y);
 }
 
 }  // namespace gem8

@@ -70,12 +70,12 @@ void linear(KernelContext& context, const LinearMode& mode, const ConstMat& x,
       n_items, [&](std::int64_t item, std::size_t thread, std::int64_t following) {
         const auto [task, row, token] = place_of(item);
         const LinearWeight& weight = *tasks[task].weight;
-        const LinearInput input = inputs.of(weight);
+        const LinearInput input = inputs.of(weight).from(token);
         const std::int64_t n_rows = std::min(block.rows, weight.out - row);
         const std::int64_t n_tokens = std::min(block.tokens, x.rows - token);
         KernelContext::PerThread& scratch = context.per_thread[thread];
         float* sums = scratch.sums.get<float>(static_cast<std::size_t>(n_rows * n_tokens));
-        DotCall dot{.x = input.rows + token,
+        DotCall dot{.x = input.rows,
                     .x_dtype = x.dtype,
                     .n_tokens = n_tokens,
                     .w = internal::weight_row(weight, row),
@@ -91,10 +91,9 @@ void linear(KernelContext& context, const LinearMode& mode, const ConstMat& x,
             internal::announce(dot, *tasks[next.task].weight, next.row, block.rows);
         }
         mode.kernel.dot(dot);
-        const float* token_scales = input.scales == nullptr ? nullptr : input.scales + token;
         mode.kernel.store({.sums = sums,
                            .sums_stride = n_rows,
-                           .scaling = {weight.scale, token_scales, false},
+                           .scaling = {weight.scale, input.scales, false},
                            .y = internal::part_of(tasks[task].y, token, n_tokens, row, n_rows)});
       });
 }
@@ -119,38 +118,22 @@ void gated_linear(KernelContext& context, const LinearMode& mode, const ConstMat
         const std::int64_t token = item % token_blocks * block.tokens;
         const std::int64_t n_rows = std::min(block.rows, gate.out - row);
         const std::int64_t n_tokens = std::min(block.tokens, x.rows - token);
-        KernelContext::PerThread& scratch = context.per_thread[thread];
-        float* sums = scratch.sums.get<float>(static_cast<std::size_t>(2 * n_rows * n_tokens));
-        DotCall dot{.x = gate_input.rows + token,
-                    .x_dtype = x.dtype,
-                    .n_tokens = n_tokens,
-                    .w = internal::weight_row(gate, row),
-                    .w_dtype = gate.dtype,
-                    .n_rows = n_rows,
-                    .k = gate.in,
-                    .sums = sums,
-                    .sums_stride = 2 * n_rows,
-                    .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, gate.in))};
-        internal::announce(dot, up, row, n_rows);
-        mode.kernel.dot(dot);
-        dot.x = up_input.rows + token;
-        dot.w = internal::weight_row(up, row);
-        dot.w_dtype = up.dtype;
-        dot.sums = sums + n_rows;
-        dot.next = nullptr;
-        const std::int64_t next_row = following / token_blocks * block.rows;
-        if (following >= 0 && next_row != row) internal::announce(dot, gate, next_row, block.rows);
-        mode.kernel.dot(dot);
-        const auto scales = [&](const LinearInput& input) {
-          return input.scales == nullptr ? nullptr : input.scales + token;
-        };
-        mode.kernel.gated_store({.gate = sums,
-                                 .up = sums + n_rows,
-                                 .sums_stride = 2 * n_rows,
-                                 .gate_scaling = {gate.scale, scales(gate_input), false},
-                                 .up_scaling = {up.scale, scales(up_input), false},
-                                 .inner_rounding = true,
-                                 .y = internal::part_of(y, token, n_tokens, row, n_rows)});
+        const internal::GatedTile tile{.gate = gate,
+                                       .up = up,
+                                       .gate_input = gate_input.from(token),
+                                       .up_input = up_input.from(token),
+                                       .x_dtype = x.dtype,
+                                       .n_tokens = n_tokens,
+                                       .row = row,
+                                       .n_rows = n_rows,
+                                       .token_first = false,
+                                       .inner_rounding = true,
+                                       .y = internal::part_of(y, token, n_tokens, row, n_rows)};
+        internal::gated_tile(mode.kernel, context.per_thread[thread], tile, [&](DotCall& last) {
+          const std::int64_t next_row = following / token_blocks * block.rows;
+          if (following >= 0 && next_row != row)
+            internal::announce(last, gate, next_row, block.rows);
+        });
       });
 }
 

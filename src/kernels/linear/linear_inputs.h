@@ -15,6 +15,10 @@ namespace gem8::internal {
 struct LinearInput {
   const void* const* rows = nullptr;  ///< [tokens]
   const float* scales = nullptr;      ///< [tokens]; null: not quantised
+
+  LinearInput from(std::int64_t token) const {
+    return {rows + token, scales == nullptr ? nullptr : scales + token};
+  }
 };
 
 inline bool reads_fp8(const LinearMode& mode, const LinearWeight& weight) {
@@ -113,6 +117,56 @@ inline void announce(DotCall& dot, const LinearWeight& weight, std::int64_t row,
   dot.next = weight_row(weight, row);
   dot.next_bytes = std::min(n_rows, weight.out - row) * weight.in *
                    static_cast<std::int64_t>(dtype_bytes(weight.dtype));
+}
+
+/// Rows [row, row + n_rows) of gate and up for n_tokens tokens: both products, then
+/// gelu(gate) * up.
+struct GatedTile {
+  const LinearWeight& gate;
+  const LinearWeight& up;
+  LinearInput gate_input;  ///< from the tile's first token on
+  LinearInput up_input;
+  DType x_dtype;
+  std::int64_t n_tokens;
+  std::int64_t row;
+  std::int64_t n_rows;
+  bool token_first;     ///< of Scaling, for both
+  bool inner_rounding;  ///< of GatedStoreCall
+  Mat y;                ///< [n_tokens, n_rows]
+};
+
+/// `announce_next` gets the last product's call, to say in it what will be read afterwards.
+template <class AnnounceNext>
+void gated_tile(const LinearKernel& kernel, KernelContext::PerThread& scratch,
+                const GatedTile& tile, AnnounceNext&& announce_next) {
+  const std::int64_t n_rows = tile.n_rows;
+  float* sums = scratch.sums.get<float>(static_cast<std::size_t>(2 * n_rows * tile.n_tokens));
+  DotCall dot{.x = tile.gate_input.rows,
+              .x_dtype = tile.x_dtype,
+              .n_tokens = tile.n_tokens,
+              .w = weight_row(tile.gate, tile.row),
+              .w_dtype = tile.gate.dtype,
+              .n_rows = n_rows,
+              .k = tile.gate.in,
+              .sums = sums,
+              .sums_stride = 2 * n_rows,
+              .unpack = scratch.unpack.get<std::byte>(unpack_bytes(n_rows, tile.gate.in))};
+  announce(dot, tile.up, tile.row, n_rows);
+  kernel.dot(dot);
+  dot.x = tile.up_input.rows;
+  dot.w = weight_row(tile.up, tile.row);
+  dot.w_dtype = tile.up.dtype;
+  dot.sums = sums + n_rows;
+  dot.next = nullptr;
+  announce_next(dot);
+  kernel.dot(dot);
+  kernel.gated_store({.gate = sums,
+                      .up = sums + n_rows,
+                      .sums_stride = 2 * n_rows,
+                      .gate_scaling = {tile.gate.scale, tile.gate_input.scales, tile.token_first},
+                      .up_scaling = {tile.up.scale, tile.up_input.scales, tile.token_first},
+                      .inner_rounding = tile.inner_rounding,
+                      .y = tile.y});
 }
 
 /// Blocks of a product: how many output rows and tokens one work item takes.
