@@ -87,6 +87,30 @@ SNIPPETS = [
     ("{{ strftime_now('%Y-%m-%d %H:%M') }} {{ strftime_now('%A %d %B %y') }}", {}),
 ]
 
+# Every operator between values of every kind. What Python refuses is left out, and so is the identity of equal numbers or texts,
+# which depends on how Python's compiler stores them.
+VALUES = ["1", "0", "-3", "7", "true", "none", "1.5", "-0.0", "2.0", "1e20", "'a'", "'12'", "'ab%'", "[1, 2]", "[]", "(1,)", "{'a': 1}", "u", "range(3)", "'é'"]
+OPERATORS = ["+", "-", "*", "/", "//", "%", "**", "~", "==", "!=", "<", "<=", ">", ">=", "in", "not in", "and", "or", "is divisibleby", "is in", "is sameas"]
+
+
+def operator_tables(environment):
+    for operator in OPERATORS:
+        cells = []
+        for left in VALUES:
+            for right in VALUES:
+                cell = f"{{{{ ({left}) {operator} ({right}) }}}}"
+                if operator == "**" and "1e20" in (left, right) or operator == "is sameas" and left == right:
+                    continue
+                if operator == "is divisibleby" and "'" in left:  # which would format a text
+                    continue
+                try:
+                    text = environment.from_string(cell).render()
+                except Exception:
+                    continue
+                if "j)" not in text:  # a complex number
+                    cells.append(cell)
+        yield "|".join(cells), {}
+
 
 def row(number, template, context):
     environment = _cached_compile_jinja_template("").environment
@@ -104,5 +128,6 @@ def row(number, template, context):
 
 if __name__ == "__main__":
     with open(pathlib.Path(__file__).with_name("constructs.jsonl"), "w", encoding="utf-8") as file:
-        for number, (template, context) in enumerate(SNIPPETS):
+        tables = operator_tables(_cached_compile_jinja_template("").environment)
+        for number, (template, context) in enumerate([*SNIPPETS, *tables]):
             file.write(json.dumps(row(number, template, context), ensure_ascii=False) + "\n")

@@ -15,22 +15,41 @@ namespace {
 
 using Test = Outcome<bool> (*)(Runtime& runtime, const Value& value, const Value& other);
 
-Outcome<Integer> whole(const Value& value) {
-  GEM8_RETURN_IF_ERROR(need_defined(value));
-  if (const auto x = value.integer()) return *x;
-  if (const auto* x = value.get<double>();
-      x && *x == static_cast<double>(static_cast<std::int64_t>(*x)))
-    return static_cast<Integer>(*x);
-  return failure(ErrorClass::kType, "a whole number is needed, not {}", value.type_name());
+/// value % divisor of two numbers.
+Outcome<double> remainder(Runtime& runtime, const Value& value, const Value& divisor) {
+  for (const Value* operand : {&value, &divisor}) {
+    GEM8_RETURN_IF_ERROR(need_defined(*operand));
+    if (!operand->is_number())
+      return failure(ErrorClass::kType, "a number is needed, not {}", operand->type_name());
+  }
+  GEM8_TRY(const Value left, binary_operation(runtime, "%", value, divisor));
+  return *left.number();
 }
 
-bool is_same(const Value& a, const Value& b) {
+/// Whether Python has one object of this value, however it came about.
+bool is_unique_object(const Value& value) {
+  if (value.is_none() || value.get<bool>()) return true;
+  if (const auto x = value.integer()) return *x >= -5 && *x <= 256;
+  return value.is_string() && value.text().empty();
+}
+
+/// `a is b`. Lists and dicts are the same when they share their memory. Equal numbers and texts may
+/// or may not be one object in Python, which depends on how its compiler stored them.
+Outcome<bool> is_same(const Value& a, const Value& b) {
   if (a.data.index() != b.data.index()) return false;
   if (const auto* x = a.get<Value::Sequence>(), *y = b.get<Value::Sequence>(); x && y)
-    return x->items == y->items;
+    return x->items == y->items ||
+           (x->is_tuple && y->is_tuple && x->items->empty() && y->items->empty());
   if (const auto* x = a.get<Value::Mapping>(), *y = b.get<Value::Mapping>(); x && y)
     return x->dict == y->dict;
-  return equal(a, b);
+  if (!equal(a, b)) return false;
+  if (is_unique_object(a)) return true;
+  if (a.get<Value::Namespace>() || a.get<Value::ObjectRef>() || a.get<Value::Generator>())
+    return true;
+  return failure(ErrorClass::kType,
+                 "whether two equal values of type '{}' are the same object is not defined; "
+                 "compare with ==",
+                 a.type_name());
 }
 
 Outcome<bool> case_test(const Value& value, bool upper) {
@@ -121,26 +140,21 @@ const Entry kTests[] = {
        return v.is_string() && is_test(v.text());
      }},
     {"even", 0,
-     [](Runtime&, const Value& v, const Value&) -> Outcome<bool> {
-       GEM8_TRY(const Integer x, whole(v));
-       return x % 2 == 0;
+     [](Runtime& runtime, const Value& v, const Value&) -> Outcome<bool> {
+       GEM8_TRY(const double left, remainder(runtime, v, 2));
+       return left == 0;
      }},
     {"odd", 0,
-     [](Runtime&, const Value& v, const Value&) -> Outcome<bool> {
-       GEM8_TRY(const Integer x, whole(v));
-       return x % 2 != 0;
+     [](Runtime& runtime, const Value& v, const Value&) -> Outcome<bool> {
+       GEM8_TRY(const double left, remainder(runtime, v, 2));
+       return left == 1;
      }},
     {"divisibleby", 1,
-     [](Runtime&, const Value& v, const Value& other) -> Outcome<bool> {
-       GEM8_TRY(const Integer x, whole(v));
-       GEM8_TRY(const Integer y, whole(other));
-       if (y == 0) return failure(ErrorClass::kValue, "integer modulo by zero");
-       return y == -1 || x % y == 0;
+     [](Runtime& runtime, const Value& v, const Value& divisor) -> Outcome<bool> {
+       GEM8_TRY(const double left, remainder(runtime, v, divisor));
+       return left == 0;
      }},
-    {"sameas", 1,
-     [](Runtime&, const Value& v, const Value& other) -> Outcome<bool> {
-       return is_same(v, other);
-     }},
+    {"sameas", 1, [](Runtime&, const Value& v, const Value& other) { return is_same(v, other); }},
     {"in", 1,
      [](Runtime& runtime, const Value& v, const Value& other) {
        return contains(runtime, other, v);

@@ -169,8 +169,8 @@ Outcome<Value> slice(Runtime& runtime, const Value& object, const Value* start, 
   to = std::clamp(to, low, high);
   if (const auto* range = object.get<Value::Range>()) {
     std::int64_t scaled = 0;
-    if (__builtin_mul_overflow(range->step, stride, &scaled))
-      return failure(ErrorClass::kLimit, "a number beyond 128 bits");
+    if (std::abs(stride) >= INT32_MAX || __builtin_mul_overflow(range->step, stride, &scaled))
+      return failure(ErrorClass::kLimit, "a range's step beyond 64 bits");
     return Value(
         Value::Range{range->start + from * range->step, range->start + to * range->step, scaled});
   }

@@ -262,8 +262,10 @@ Outcome<std::string> percent_format(Runtime& runtime, std::string_view format,
     GEM8_TRY(const std::string field, percent_field(*named, spec));
     out += field;
   }
-  if (is_tuple ? used < tuple->items->size()
-               : used == 0 && arguments.mapping() == nullptr && arguments.items() == nullptr) {
+  // Python lets pass what could be asked for a key: all that has [], an undefined value included.
+  const bool has_keys = arguments.mapping() != nullptr || arguments.items() != nullptr ||
+                        arguments.get<Value::Range>() != nullptr || arguments.is_undefined();
+  if (is_tuple ? used < tuple->items->size() : used == 0 && !has_keys) {
     return failure(ErrorClass::kType, "not all arguments converted during string formatting");
   }
   return out;

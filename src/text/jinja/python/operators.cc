@@ -72,9 +72,14 @@ Outcome<Value> float_operation(std::string_view op, double a, double b) {
   if (b == 0) return failure(ErrorClass::kValue, "float division by zero");
   if (op == "/") return Value(a / b);
   double remainder = std::fmod(a, b);
-  if (remainder != 0 && (remainder < 0) != (b < 0)) remainder += b;
-  if (op == "//") return Value(std::round((a - remainder) / b));
-  return Value(remainder);
+  if (remainder == 0) {
+    remainder = std::copysign(0.0, b);
+  } else if ((remainder < 0) != (b < 0)) {
+    remainder += b;
+  }
+  if (op == "%") return Value(remainder);
+  const double quotient = std::round((a - remainder) / b);
+  return Value(quotient == 0 ? std::copysign(0.0, a / b) : quotient);
 }
 
 Outcome<Value> repeat(Runtime& runtime, const Value& a, Integer times) {
@@ -175,7 +180,11 @@ Outcome<bool> contains(Runtime& runtime, const Value& container, const Value& it
     return dict->find(item) != nullptr;
   }
   if (const auto* range = container.get<Value::Range>()) {
-    const auto x = item.integer();
+    auto x = item.integer();
+    // A float that is a whole number equals it; beyond 64 bits no range goes.
+    if (const auto* real = item.get<double>();
+        real && *real == std::floor(*real) && std::fabs(*real) < 0x1p63)
+      x = static_cast<Integer>(*real);
     if (!x) return false;
     const Integer distance = *x - range->start;
     return range->size() > 0 && distance % range->step == 0 && distance / range->step >= 0 &&
