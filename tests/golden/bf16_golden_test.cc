@@ -19,24 +19,9 @@ namespace {
 /// What two orders of roundings may differ by at the end of a layer.
 constexpr double kRowUlps = 4;
 
-class Bf16Golden : public ::testing::TestWithParam<const char*> {
+class Bf16Golden : public GoldenModelTest {
  protected:
-  void SetUp() override {
-    const std::string name = GetParam();
-    const auto dir = golden_path("models/" + name);
-    const auto tensors = golden_path("text/" + name + ".safetensors");
-    const auto facts = golden_path("text/" + name + ".json");
-    if (!dir || !tensors || !facts)
-      GTEST_SKIP() << "no golden data of " << name << " (it does not ship with the sources)";
-    golden_.emplace(*tensors);
-    facts_ = read_json(*facts);
-    engine_ = Engine::load(*dir, {.activation_dtype = DType::kBF16});
-    ASSERT_NE(engine_.model, nullptr);
-  }
-
-  std::optional<Golden> golden_;
-  Json facts_;
-  Engine engine_;
+  Bf16Golden() : GoldenModelTest(DType::kBF16) {}
 };
 
 TEST_P(Bf16Golden, LogitErrorIsThatOfACorrectBf16Program) {

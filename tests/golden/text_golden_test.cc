@@ -19,28 +19,13 @@
 namespace gem8::testing {
 namespace {
 
-class TextGolden : public ::testing::TestWithParam<const char*> {
+class TextGolden : public GoldenModelTest {
  protected:
-  void SetUp() override {
-    const std::string name = GetParam();
-    const auto dir = golden_path("models/" + name);
-    const auto tensors = golden_path("text/" + name + ".safetensors");
-    const auto facts = golden_path("text/" + name + ".json");
-    if (!dir || !tensors || !facts)
-      GTEST_SKIP() << "no golden data of " << name << " (it does not ship with the sources)";
-    golden_.emplace(*tensors);
-    facts_ = read_json(*facts);
-    engine_ = Engine::load(*dir, {.activation_dtype = DType::kF32});
-    ASSERT_NE(engine_.model, nullptr);
-  }
+  TextGolden() : GoldenModelTest(DType::kF32) {}
 
   double bound(const char* tensor) const {
     return facts_.find("tolerance_float32_abs")->find(tensor)->as_double();
   }
-
-  std::optional<Golden> golden_;
-  Json facts_;
-  Engine engine_;
 };
 
 TEST_P(TextGolden, EveryTensorIsWithinItsFloat32Bound) {

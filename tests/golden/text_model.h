@@ -122,4 +122,29 @@ inline std::string family_name(const ::testing::TestParamInfo<const char*>& test
   return name;
 }
 
+/// A model of the family, named by the parameter, with what the reference computed for it. Skipped
+/// where that does not ship with the sources.
+class GoldenModelTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  explicit GoldenModelTest(DType activations) : activations_(activations) {}
+
+  void SetUp() override {
+    const std::string name = GetParam();
+    const auto dir = golden_path("models/" + name);
+    const auto tensors = golden_path("text/" + name + ".safetensors");
+    const auto facts = golden_path("text/" + name + ".json");
+    if (!dir || !tensors || !facts)
+      GTEST_SKIP() << "no golden data of " << name << " (it does not ship with the sources)";
+    golden_.emplace(*tensors);
+    facts_ = read_json(*facts);
+    engine_ = Engine::load(*dir, {.activation_dtype = activations_});
+    ASSERT_NE(engine_.model, nullptr);
+  }
+
+  const DType activations_;
+  std::optional<Golden> golden_;
+  Json facts_;
+  Engine engine_;
+};
+
 }  // namespace gem8::testing

@@ -24,7 +24,6 @@ import generate
 from encode import encode
 from template import Template
 
-SIZE = 5000  # samples per shard
 LONGEST = 320  # tokens that samples which begin alike may have together
 
 
@@ -99,11 +98,11 @@ def joined(samples, longest):
     return ids, mask, branches
 
 
-def encode_all(number):
+def encode_all(number, size):
     """The samples of one shard as columns."""
     tokenizer, template = Tokenizer.from_file(str(export.MODEL / "tokenizer.json")), Template()
     ids, mask, branches, ends, ability, image_ends, images = [], [], [], [0], [], [0], []
-    for group in itertools.islice(mixture(number), SIZE):
+    for group in itertools.islice(mixture(number), size):
         sample = group[0]
         one = joined([encode(s, tokenizer, template) for s in group], LONGEST)
         for column, more in zip((ids, mask, branches), one):
@@ -121,11 +120,11 @@ def encode_all(number):
 
 
 def make(job):
-    folder, number = job
+    folder, number, size = job
     torch.set_num_threads(1)
     path = folder / f"shard-{number:03d}.pt"
     if not path.exists():
-        torch.save(encode_all(number), f"{path}.part")
+        torch.save(encode_all(number, size), f"{path}.part")
         os.replace(f"{path}.part", path)
         print(path.name, flush=True)
 
@@ -162,11 +161,12 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--shards", type=int, default=78)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--size", type=int, default=5000, help="samples per shard")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     args.data.mkdir(parents=True, exist_ok=True)
     with multiprocessing.Pool(args.processes) as pool:
-        for _ in pool.imap_unordered(make, [(args.data, n) for n in range(args.first, args.shards)]):
+        for _ in pool.imap_unordered(make, [(args.data, n, args.size) for n in range(args.first, args.shards)]):
             pass
     lengths = np.array([len(s["ids"]) for s in load(args.data)[0]])
     print(f"{len(lengths)} samples, {lengths.sum()} tokens, longest {lengths.max()}, mean {lengths.mean():.0f}, "

@@ -132,7 +132,9 @@ def work(rank, world, args, cfg, flat, gradients, barrier):
         leaf.grad = views(gradients[rank], shapes)[name]
     opt = optimizer.Optimizer({n: p.detach() for n, p in params.items()}, [views(g, shapes) for g in gradients],
                               owners(shapes, world)[rank], args.muon_lr, optimizer.adam_rate)
-    loss_fn = torch.compile(lambda p, x, a, t: losses(answers(p, cfg, x, a), t), dynamic=False)
+    loss_fn = lambda p, x, a, t: losses(answers(p, cfg, x, a), t)
+    if args.compile:
+        loss_fn = torch.compile(loss_fn, dynamic=False)
     rng = random.Random(f"tower/train/{args.seed}/{rank}")
     total, start = torch.zeros(len(HEADS)), time.time()
     barrier.wait(1800)
@@ -164,6 +166,7 @@ def main():
     parser.add_argument("--decay", type=float, default=0.4, help="share of the steps over which the rate falls to zero")
     parser.add_argument("--images", type=int, default=8, help="images per step and process")
     parser.add_argument("--muon-lr", type=float, default=0.02)
+    parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--join", action="store_true", help="do not train: put OUT/tower.pt into OUT's checkpoints")
     args = parser.parse_args()
     if args.join:

@@ -68,6 +68,11 @@ class TokenizerReader {
 
  private:
   Result<Json> small_value(std::string_view key);
+  /// Calls read_member(key) for every member of the object that comes next; none may come twice,
+  /// and `required` must be there. `where` begins the messages.
+  template <class ReadMember>
+  Status each_member(std::string_view where, std::string_view required, ReadMember&& read_member);
+  Status read_part(const std::string& key, Json& added);
   Status read_model();
   Status read_vocabulary();
   Status read_merges(std::string_view text);
@@ -87,68 +92,65 @@ Result<Json> TokenizerReader::small_value(std::string_view key) {
   return value;
 }
 
-Result<std::unique_ptr<Tokenizer::Data>> TokenizerReader::read() {
+template <class ReadMember>
+Status TokenizerReader::each_member(std::string_view where, std::string_view required,
+                                    ReadMember&& read_member) {
   GEM8_RETURN_IF_ERROR(scanner_.begin_object());
   std::vector<std::string> seen;
-  Json added;
   std::string_view key_view;
   for (bool first = true;;) {
     GEM8_TRY(const bool more, scanner_.next_member(first, key_view));
     if (!more) break;
     const std::string key(key_view);
     if (std::ranges::find(seen, key) != seen.end())
-      return fail(Code::kCorrupt, "'{}' appears twice", key);
+      return fail(Code::kCorrupt, "{}'{}' appears twice", where, key);
     seen.push_back(key);
-    if (key == "model") {
-      GEM8_RETURN_IF_ERROR(read_model());
-      continue;
-    }
-    GEM8_TRY(Json value, small_value(key));
-    if (key == "version") {
-      if (!value.is_string() || value.as_string() != "1.0") return unsupported(key, value);
-    } else if (key == "added_tokens") {
-      added = std::move(value);
-    } else if (key == "normalizer") {
-      GEM8_RETURN_IF_ERROR(read_normalizer(value));
-    } else if (key == "pre_tokenizer") {
-      GEM8_RETURN_IF_ERROR(read_pre_tokenizer(value));
-    } else if (key == "post_processor") {
-      GEM8_RETURN_IF_ERROR(check_post_processor(value));
-    } else if (key == "decoder") {
-      GEM8_RETURN_IF_ERROR(read_decoder(value));
-    } else if (!value.is_null()) {  // truncation and padding among them
-      return unsupported(fmt::format("'{}'", key), value);
-    }
+    GEM8_RETURN_IF_ERROR(read_member(key));
   }
+  if (std::ranges::find(seen, required) == seen.end())
+    return fail(Code::kCorrupt, "{}'{}' is missing", where, required);
+  return {};
+}
+
+Result<std::unique_ptr<Tokenizer::Data>> TokenizerReader::read() {
+  Json added;
+  GEM8_RETURN_IF_ERROR(each_member(
+      "", "model", [&](const std::string& key) -> Status { return read_part(key, added); }));
   GEM8_RETURN_IF_ERROR(scanner_.end());
-  if (std::ranges::find(seen, "model") == seen.end())
-    return fail(Code::kCorrupt, "'model' is missing");
   GEM8_RETURN_IF_ERROR(read_added_tokens(added));
   return std::move(data_);
 }
 
+Status TokenizerReader::read_part(const std::string& key, Json& added) {
+  if (key == "model") return read_model();
+  GEM8_TRY(Json value, small_value(key));
+  if (key == "version") {
+    if (!value.is_string() || value.as_string() != "1.0") return unsupported(key, value);
+    return {};
+  }
+  if (key == "added_tokens") {
+    added = std::move(value);
+    return {};
+  }
+  if (key == "normalizer") return read_normalizer(value);
+  if (key == "pre_tokenizer") return read_pre_tokenizer(value);
+  if (key == "post_processor") return check_post_processor(value);
+  if (key == "decoder") return read_decoder(value);
+  if (!value.is_null())
+    return unsupported(fmt::format("'{}'", key), value);  // as truncation, padding
+  return {};
+}
+
 Status TokenizerReader::read_model() {
-  GEM8_RETURN_IF_ERROR(scanner_.begin_object());
-  std::vector<std::string> seen;
   bool byte_fallback = false;
   bool fuse = false;
   std::optional<std::string> unknown;
   std::string_view merges;
-  std::string_view key_view;
-  for (bool first = true;;) {
-    GEM8_TRY(const bool more, scanner_.next_member(first, key_view));
-    if (!more) break;
-    const std::string key(key_view);
-    if (std::ranges::find(seen, key) != seen.end())
-      return fail(Code::kCorrupt, "model: '{}' appears twice", key);
-    seen.push_back(key);
-    if (key == "vocab") {
-      GEM8_RETURN_IF_ERROR(read_vocabulary());
-      continue;
-    }
+  const auto read_member = [&](const std::string& key) -> Status {
+    if (key == "vocab") return read_vocabulary();
     if (key == "merges") {  // after the vocabulary, wherever it stands
       GEM8_TRY(merges, scanner_.raw_value());
-      continue;
+      return {};
     }
     GEM8_TRY(const Json value, small_value(key));
     if (key == "type") {
@@ -166,9 +168,9 @@ Status TokenizerReader::read_model() {
     } else if (!value.is_null() && !(value.is_string() && value.as_string().empty())) {
       return unsupported(fmt::format("model: '{}'", key), value);
     }
-  }
-  if (std::ranges::find(seen, "vocab") == seen.end())
-    return fail(Code::kCorrupt, "model: 'vocab' is missing");
+    return {};
+  };
+  GEM8_RETURN_IF_ERROR(each_member("model: ", "vocab", read_member));
   if (!merges.empty()) GEM8_RETURN_IF_ERROR(read_merges(merges));
   std::optional<TokenId> unknown_id;
   if (unknown) {
