@@ -1,33 +1,17 @@
 #include "formats/safetensors_writer.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <unordered_set>
 
 #include "formats/safetensors.h"
 #include "foundation/json/json.h"
-#include "foundation/mapped_file.h"
 
 namespace gem8 {
 namespace {
 
 constexpr std::size_t kMaxHeaderBytes = 100'000'000;  // the format's limit, as in safetensors.cc
 constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
-
-Status write_all(int file, std::span<const std::byte> bytes, const std::filesystem::path& path) {
-  std::size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t n = ::write(file, bytes.data() + done, bytes.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return system_error("cannot write", path, errno);
-    done += static_cast<std::size_t>(n);
-  }
-  return {};
-}
 
 }  // namespace
 
@@ -81,11 +65,9 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path&
 
   SafetensorsWriter writer;
   writer.path_ = path;
-  writer.temporary_ = path.string() + fmt::format(".tmp-{}", ::getpid());
   writer.tensors_ = std::move(tensors);
   writer.total_bytes_ = offset;
-  writer.file_ = ::open(writer.temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (writer.file_ < 0) return system_error("cannot create", writer.temporary_, errno);
+  GEM8_TRY(writer.file_, OutputFile::create(path));
   writer.buffer_.reserve(kBufferBytes);
   const std::uint64_t header_bytes = text.size();
   GEM8_RETURN_IF_ERROR(writer.put(std::as_bytes(std::span(&header_bytes, 1))));
@@ -94,34 +76,12 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path&
   return writer;
 }
 
-SafetensorsWriter::SafetensorsWriter(SafetensorsWriter&& other) noexcept {
-  *this = std::move(other);
-}
-
-SafetensorsWriter& SafetensorsWriter::operator=(SafetensorsWriter&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(temporary_, other.temporary_);
-  std::swap(file_, other.file_);
-  std::swap(tensors_, other.tensors_);
-  std::swap(current_, other.current_);
-  std::swap(current_left_, other.current_left_);
-  std::swap(total_bytes_, other.total_bytes_);
-  std::swap(buffer_, other.buffer_);
-  return *this;
-}
-
-SafetensorsWriter::~SafetensorsWriter() {
-  if (file_ < 0) return;
-  ::close(file_);
-  ::unlink(temporary_.c_str());
-}
-
 Status SafetensorsWriter::put(std::span<const std::byte> bytes) {
   if (buffer_.size() + bytes.size() > kBufferBytes) {
-    GEM8_RETURN_IF_ERROR(write_all(file_, buffer_, path_));
+    GEM8_RETURN_IF_ERROR(file_.write(buffer_));
     buffer_.clear();
   }
-  if (bytes.size() >= kBufferBytes) return write_all(file_, bytes, path_);
+  if (bytes.size() >= kBufferBytes) return file_.write(bytes);
   buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
   return {};
 }
@@ -133,7 +93,7 @@ void SafetensorsWriter::start(std::size_t tensor) {
 }
 
 Status SafetensorsWriter::append(std::string_view name, std::span<const std::byte> bytes) {
-  if (file_ < 0)
+  if (!file_.is_open())
     return fail(Code::kInvalidArgument, "{}: the file is finished already", path_.string());
   // An empty tensor may be appended in its turn or left out: both write nothing.
   while (current_ < tensors_.size() && current_left_ == 0 && tensors_[current_].name != name)
@@ -155,21 +115,16 @@ Status SafetensorsWriter::append(std::string_view name, std::span<const std::byt
 }
 
 Status SafetensorsWriter::finish() {
-  if (file_ < 0)
+  if (!file_.is_open())
     return fail(Code::kInvalidArgument, "{}: the file is finished already", path_.string());
   while (current_ < tensors_.size() && current_left_ == 0) start(current_ + 1);
   if (current_ < tensors_.size()) {
     return fail(Code::kInvalidArgument, "{}: tensor '{}' still lacks {} bytes", path_.string(),
                 tensors_[current_].name, current_left_);
   }
-  GEM8_RETURN_IF_ERROR(write_all(file_, buffer_, path_));
+  GEM8_RETURN_IF_ERROR(file_.write(buffer_));
   buffer_.clear();
-  if (::fsync(file_) != 0) return system_error("cannot sync", path_, errno);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    return system_error("cannot rename into place", path_, errno);
-  }
-  ::close(std::exchange(file_, -1));
-  return {};
+  return file_.finish();
 }
 
 }  // namespace gem8

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "foundation/dtype.h"
+#include "foundation/output_file.h"
 #include "foundation/result.h"
 
 namespace gem8 {
@@ -26,9 +27,7 @@ struct TensorSpec {
 void sort_for_alignment(std::vector<TensorSpec>& specs);
 
 /// Streams one safetensors file: declare all tensors, append their bytes in the declared order,
-/// finish. The bytes go to a temporary neighbour; `path` appears complete, fsynced, by rename, in
-/// finish(), and a writer that is destroyed before that leaves nothing behind. Memory: the header
-/// only.
+/// finish. The file appears as an OutputFile does, in finish(). Memory: the header only.
 class SafetensorsWriter {
  public:
   using Metadata = std::vector<std::pair<std::string, std::string>>;
@@ -40,10 +39,6 @@ class SafetensorsWriter {
   static Result<SafetensorsWriter> create(const std::filesystem::path& path,
                                           std::vector<TensorSpec> tensors,
                                           const Metadata& metadata = {{"format", "pt"}});
-
-  SafetensorsWriter(SafetensorsWriter&& other) noexcept;
-  SafetensorsWriter& operator=(SafetensorsWriter&& other) noexcept;
-  ~SafetensorsWriter();
 
   /// Bytes of tensor `name`, which must be the one whose turn it is; a tensor may come in several
   /// pieces. Errors: kInvalidArgument for another tensor's turn or too many bytes; kExhausted when
@@ -61,8 +56,7 @@ class SafetensorsWriter {
   void start(std::size_t tensor);
 
   std::filesystem::path path_;
-  std::filesystem::path temporary_;
-  int file_ = -1;
+  OutputFile file_;
   std::vector<TensorSpec> tensors_;
   std::size_t current_ = 0;         ///< tensor whose turn it is
   std::uint64_t current_left_ = 0;  ///< bytes it still lacks

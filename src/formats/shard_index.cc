@@ -6,6 +6,7 @@
 
 #include "foundation/json/json.h"
 #include "foundation/mapped_file.h"
+#include "foundation/output_file.h"
 
 namespace gem8 {
 namespace {

@@ -88,35 +88,4 @@ Result<std::string> read_text_file(const std::filesystem::path& path, std::size_
   return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
 }
 
-Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-  const std::filesystem::path temporary = path.string() + fmt::format(".tmp-{}", ::getpid());
-  {
-    const FileDescriptor file{
-        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
-    if (file.value < 0) return system_error("cannot create", temporary, errno);
-    std::size_t done = 0;
-    int error = 0;
-    while (done < bytes.size() && error == 0) {
-      const ssize_t n = ::write(file.value, bytes.data() + done, bytes.size() - done);
-      if (n > 0) done += static_cast<std::size_t>(n);
-      if (n < 0 && errno != EINTR) error = errno;
-    }
-    if (error == 0 && ::fsync(file.value) != 0) error = errno;
-    if (error != 0) {
-      ::unlink(temporary.c_str());
-      return system_error("cannot write", path, error);
-    }
-  }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
-    const int error = errno;
-    ::unlink(temporary.c_str());
-    return system_error("cannot rename into place", path, error);
-  }
-  return {};
-}
-
-Status write_file_atomically(const std::filesystem::path& path, std::string_view text) {
-  return write_file_atomically(path, std::as_bytes(std::span(text.data(), text.size())));
-}
-
 }  // namespace gem8

@@ -35,12 +35,6 @@ class MappedFile {
 Result<std::string> read_text_file(const std::filesystem::path& path,
                                    std::size_t max_bytes = std::size_t{1} << 30);
 
-/// Writes through a temporary neighbour, fsyncs and renames: afterwards `path` holds either all of
-/// `bytes` or what it held before. Errors: kExhausted when the disk is full, kInvalidArgument when
-/// the folder cannot be written.
-Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
-Status write_file_atomically(const std::filesystem::path& path, std::string_view text);
-
 /// An errno as Error: ENOENT kNotFound, ENOSPC/EDQUOT/ENOMEM kExhausted, the rest kInvalidArgument.
 std::unexpected<Error> system_error(std::string_view what, const std::filesystem::path& path,
                                     int error_number);

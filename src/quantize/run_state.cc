@@ -1,6 +1,7 @@
 #include "quantize/run_state.h"
 
 #include "foundation/mapped_file.h"
+#include "foundation/output_file.h"
 
 namespace gem8 {
 
@@ -8,9 +9,13 @@ namespace {
 constexpr const char* kFile = "gem8-unfinished.json";
 }
 
-Result<std::optional<RunState>> RunState::read(const std::filesystem::path& folder) {
+bool RunState::is_in(const std::filesystem::path& folder) {
   std::error_code ignored;
-  if (!std::filesystem::exists(folder / kFile, ignored)) return std::nullopt;
+  return std::filesystem::exists(folder / kFile, ignored);
+}
+
+Result<std::optional<RunState>> RunState::read(const std::filesystem::path& folder) {
+  if (!is_in(folder)) return std::nullopt;
   GEM8_TRY(const std::string text, read_text_file(folder / kFile));
   const auto value = parse_json(text);
   const auto unreadable = [&] {
