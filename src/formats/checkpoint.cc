@@ -8,10 +8,6 @@
 namespace gem8 {
 namespace {
 
-// Where the text decoder's tensors stand: Google and save_pretrained; the text-only class; MLX
-// conversions; other loaders' saves.
-constexpr std::array<std::string_view, 5> kTextPrefixes = {
-    "model.language_model.", "model.", "language_model.model.", "language_model.", ""};
 constexpr std::array<std::string_view, 2> kMultimodalPrefixes = {"model.", ""};
 constexpr std::array<std::string_view, 4> kMultimodalRoots = {"vision_tower.", "embed_vision.",
                                                               "audio_tower.", "embed_audio."};
@@ -158,9 +154,11 @@ const TensorInfo* Checkpoint::find(std::string_view name) const {
 }
 
 const TensorInfo* Checkpoint::find_text(std::string_view canonical) const {
-  if (canonical == "lm_head.weight") {
-    const TensorInfo* head = find(canonical);
-    return head != nullptr ? head : find("language_model.lm_head.weight");
+  if (canonical == kHeadNames.front()) {
+    for (const std::string_view name : kHeadNames) {
+      if (const TensorInfo* head = find(name)) return head;
+    }
+    return nullptr;
   }
   if (const TensorInfo* info = find(text_prefix_ + std::string(canonical))) return info;
   const std::optional<std::string> alternative = with_moe(canonical);
@@ -168,8 +166,8 @@ const TensorInfo* Checkpoint::find_text(std::string_view canonical) const {
 }
 
 std::optional<std::string> Checkpoint::canonical_text_name(std::string_view stored) const {
-  if (stored == "lm_head.weight" || stored == "language_model.lm_head.weight")
-    return "lm_head.weight";
+  if (std::ranges::find(kHeadNames, stored) != kHeadNames.end())
+    return std::string(kHeadNames.front());
   if (!stored.starts_with(text_prefix_)) return std::nullopt;
   const std::string_view name = stored.substr(text_prefix_.size());
   if (!starts_with_any(name, kTextRoots)) return std::nullopt;
@@ -200,6 +198,14 @@ void Checkpoint::release() const {
 
 const TensorInfo* Checkpoint::find_multimodal(std::string_view canonical) const {
   return find(multimodal_prefix_ + std::string(canonical));
+}
+
+bool Checkpoint::stores_vision() const {
+  const std::string tower = multimodal_prefix_ + "vision_tower.";
+  const std::string connector = multimodal_prefix_ + "embed_vision.";
+  return std::ranges::any_of(tensors_, [&](const CheckpointTensor& tensor) {
+    return tensor.info->name.starts_with(tower) || tensor.info->name.starts_with(connector);
+  });
 }
 
 }  // namespace gem8

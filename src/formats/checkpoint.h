@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -17,6 +18,15 @@
 namespace gem8 {
 
 /// A tensor of a checkpoint and the shard that holds it.
+/// What may stand before "layers." and "embed_tokens.", the likeliest first: Google and
+/// save_pretrained; the text-only class; MLX conversions; other loaders' saves.
+inline constexpr std::array<std::string_view, 5> kTextPrefixes = {
+    "model.language_model.", "model.", "language_model.model.", "language_model.", ""};
+
+/// Where a head that is not tied may be stored.
+inline constexpr std::array<std::string_view, 2> kHeadNames = {"lm_head.weight",
+                                                               "language_model.lm_head.weight"};
+
 struct CheckpointTensor {
   const TensorInfo* info = nullptr;
   std::size_t shard = 0;  ///< position in Checkpoint::shard_names()
@@ -59,6 +69,7 @@ class Checkpoint {
   /// Image tower and connector: "vision_tower.encoder.layers.0...",
   /// "embed_vision.embedding_projection.weight".
   const TensorInfo* find_multimodal(std::string_view canonical) const;
+  bool stores_vision() const;  ///< any tensor of image tower or connector
 
   std::uint64_t tensor_bytes() const { return tensor_bytes_; }  ///< sum over all tensors
 

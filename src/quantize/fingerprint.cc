@@ -1,6 +1,7 @@
 #include "quantize/fingerprint.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
@@ -39,6 +40,16 @@ void add_checkpoint(const Checkpoint& checkpoint, Fingerprint& fingerprint) {
     fingerprint.add(info.bytes.last(n));
   }
   checkpoint.release();
+}
+
+void add_file_times(const Checkpoint& checkpoint, Fingerprint& fingerprint) {
+  for (const std::string& name : checkpoint.shard_names()) {
+    struct stat status = {};
+    if (::stat((checkpoint.dir() / name).c_str(), &status) != 0) continue;
+    fingerprint.add(static_cast<std::uint64_t>(status.st_size));
+    fingerprint.add(static_cast<std::uint64_t>(status.st_mtim.tv_sec));
+    fingerprint.add(static_cast<std::uint64_t>(status.st_mtim.tv_nsec));
+  }
 }
 
 }  // namespace gem8

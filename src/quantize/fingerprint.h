@@ -27,4 +27,7 @@ class Fingerprint {
 /// reading it all.
 void add_checkpoint(const Checkpoint& checkpoint, Fingerprint& fingerprint);
 
+/// Sizes and times of its weight files: whether nobody has touched them since.
+void add_file_times(const Checkpoint& checkpoint, Fingerprint& fingerprint);
+
 }  // namespace gem8

@@ -7,8 +7,6 @@
 #include <memory>
 #include <set>
 
-#include "quantize/encode.h"
-
 namespace gem8 {
 
 namespace {
@@ -51,14 +49,20 @@ Result<LayerLinears> find_layer(const Checkpoint& source, std::int32_t layer) {
     for (const Linear& linear : group.members) {
       const auto weight = find_weight(source, text, group, linear);
       if (!weight) {
-        if (linear.optional && source.find_text(linear.name + ".weight") == nullptr) continue;
-        return fail(Code::kCorrupt,
-                    "linear '{}{}': not stored with shape [{}, {}], which config.json wants",
-                    source.text_prefix(), linear.name, linear.out, linear.in);
+        const TensorInfo* const misfit = source.find_text(linear.name + ".weight");
+        if (linear.optional && misfit == nullptr) continue;
+        return source.refuse(
+            {Code::kCorrupt,
+             misfit == nullptr
+                 ? fmt::format("linear '{}{}' is missing, config.json wants [{}, {}]",
+                               source.text_prefix(), linear.name, linear.out, linear.in)
+                 : fmt::format("tensor '{}': shape {}, config.json wants [{}, {}]", misfit->name,
+                               shape_text(misfit->shape), linear.out, linear.in)});
       }
-      if (!is_weight_dtype(weight->dtype)) {
-        return fail(Code::kUnsupported, "tensor '{}': {}, wanted BF16, F16 or F32", weight->tensor,
-                    dtype_name(weight->dtype));
+      if (weight->dtype != DType::kBF16 && weight->dtype != DType::kF32) {
+        return source.refuse(
+            {Code::kUnsupported, fmt::format("tensor '{}': {}, wanted BF16 or F32", weight->tensor,
+                                             dtype_name(weight->dtype))});
       }
       weights.push_back(*weight);
       modules.push_back(source.text_prefix() + linear.name);

@@ -58,7 +58,7 @@ struct ConversionPlan {
 
 /// Decides name by name what becomes of every tensor of `source`, which must outlive the plan.
 /// Errors: kUnsupported when the source is quantised already or a linear's element type is not
-/// BF16, F16 or F32; kCorrupt for a missing or misshapen linear, by name; kInvalidArgument for a
+/// BF16 or F32; kCorrupt for a missing or misshapen linear, by name; kInvalidArgument for a
 /// bad regular expression or one that matches part of what engines fuse (the group is named).
 Result<ConversionPlan> make_conversion_plan(const Checkpoint& source,
                                             const ConversionOptions& options);

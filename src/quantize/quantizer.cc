@@ -11,12 +11,15 @@
 #include "formats/shard_index.h"
 #include "foundation/log.h"
 #include "foundation/mapped_file.h"
+#include "foundation/output_file.h"
 #include "kernels/ops.h"
 #include "model/model.h"
 #include "quantize/calibration_memory.h"
+#include "quantize/companions.h"
 #include "quantize/encode.h"
 #include "quantize/fingerprint.h"
 #include "quantize/folder_lock.h"
+#include "quantize/loadable.h"
 #include "quantize/run_state.h"
 
 namespace gem8 {
@@ -30,11 +33,12 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Identifies source, options and samples: what must agree for a run to be continued.
-std::string fingerprint_of(const Checkpoint& source, const ConversionPlan& plan,
-                           const QuantizeOptions& options) {
+/// Identifies source, options and samples: what must agree for OUT to be what a run would make.
+Result<Fingerprint> fingerprint_of(const Checkpoint& source, const ConversionPlan& plan,
+                                   const QuantizeOptions& options) {
   Fingerprint fingerprint;
   add_checkpoint(source, fingerprint);
+  GEM8_RETURN_IF_ERROR(add_companions(source.dir(), fingerprint));
   fingerprint.add(std::uint64_t{plan.scheme == Scheme::kStatic});
   fingerprint.add(options.conversion.shard_bytes);
   for (const std::string& name : plan.ignored_layers) fingerprint.add(name);
@@ -50,7 +54,22 @@ std::string fingerprint_of(const Checkpoint& source, const ConversionPlan& plan,
       }
     }
   }
-  return fingerprint.text();
+  return fingerprint;
+}
+
+/// The folder to make, as rename() wants it: a name in a folder, symbolic links followed.
+Result<fs::path> output_folder(const fs::path& asked) {
+  fs::path out = asked.lexically_normal();
+  if (!out.has_filename()) out = out.parent_path();  // a trailing slash
+  if (out.empty() || out == "." || out.filename() == ".." || !out.has_filename()) {
+    return fail(Code::kInvalidArgument, "'{}': wanted the name of a folder to make",
+                asked.string());
+  }
+  std::error_code error;
+  if (!fs::is_symlink(fs::symlink_status(out, error))) return out;
+  fs::path target = fs::canonical(out, error);
+  if (error) return system_error("a symbolic link that leads nowhere", out, error.value());
+  return target;
 }
 
 /// The fingerprint in the metadata of a folder's first shard; empty when there is none.
@@ -65,36 +84,6 @@ std::string fingerprint_in(const fs::path& dir) {
     }
     return {};
   }
-  return {};
-}
-
-bool is_weight_file(const std::string& name) {
-  for (const std::string_view ending :
-       {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5"}) {
-    if (name.ends_with(ending)) return true;
-  }
-  return name.ends_with(".index.json");
-}
-
-/// Chats beside the model may name pictures in folders, which do not come along: they stay behind.
-bool is_data_file(const std::string& name) {
-  return name.ends_with(".jsonl");
-}
-
-/// Tokenizer, templates, generation settings: every other file of the source but data sets.
-Status copy_companions(const fs::path& from, const fs::path& to) {
-  std::error_code error;
-  for (fs::directory_iterator at(from, error), end; !error && at != end; at.increment(error)) {
-    const std::string name = at->path().filename().string();
-    std::error_code kind;
-    if (!at->is_regular_file(kind) || name == "config.json" || is_weight_file(name) ||
-        is_data_file(name)) {
-      continue;
-    }
-    GEM8_TRY(const MappedFile file, MappedFile::open(at->path()));
-    GEM8_RETURN_IF_ERROR(write_file_atomically(to / name, file.bytes()));
-  }
-  if (error) return system_error("cannot list", from, error.value());
   return {};
 }
 
@@ -117,6 +106,12 @@ Status write_companions(const Checkpoint& source, const ConversionPlan& plan, co
   return copy_companions(source.dir(), dir);
 }
 
+std::string text_of(const verify::Finding& finding) {
+  const std::string& about = finding.tensor.empty() ? finding.file : finding.tensor;
+  return fmt::format("V-{:02} {}{}{}", finding.rule, about, about.empty() ? "" : ": ",
+                     finding.message);
+}
+
 /// What a killed run was writing.
 void remove_temporaries(const fs::path& dir) {
   std::error_code error;
@@ -135,13 +130,16 @@ class Run {
       : source_(std::move(source)), plan_(plan), options_(options), pool_(pool) {}
 
   Result<QuantizeReport> run() {
-    partial_ = options_.out;
-    if (partial_.filename().empty()) partial_ = partial_.parent_path();  // a trailing slash
-    out_ = partial_;
+    GEM8_TRY(out_, output_folder(options_.out));
+    partial_ = out_;
     partial_ += ".partial";
-    state_.fingerprint = fingerprint_of(*source_, plan_, options_);
+    GEM8_TRY(Fingerprint fingerprint, fingerprint_of(*source_, plan_, options_));
+    made_from_ = fingerprint.text();
+    add_file_times(*source_, fingerprint);
+    state_.fingerprint = fingerprint.text();
     GEM8_TRY(const bool done, check_out());
     if (done) return std::move(report_);
+    GEM8_RETURN_IF_ERROR(check_source());
     GEM8_RETURN_IF_ERROR(prepare_partial());
     if (plan_.scheme == Scheme::kStatic) {
       if (Status ready = prepare_calibration(); !ready) {
@@ -174,18 +172,39 @@ class Run {
     std::error_code error;
     if (!fs::exists(out_, error)) return false;
     if (fs::is_directory(out_, error) && fs::is_empty(out_, error)) return false;
-    if (fingerprint_in(out_) == state_.fingerprint) {
-      report_.already_done = true;
-      return true;
+    if (fingerprint_in(out_) != made_from_) {
+      return fail(
+          Code::kInvalidArgument,
+          "{}: exists and was not made from this source with these options; it is left alone",
+          out_.string());
     }
-    return fail(Code::kInvalidArgument,
-                "{}: exists and was not made from this source with these options; it is left alone",
-                out_.string());
+    // The fingerprint samples the weights; what is said of them now is said after reading them.
+    GEM8_RETURN_IF_ERROR(verify_folder(out_));
+    GEM8_TRY(std::string wrong, different_companion(source_->dir(), out_));
+    for (const verify::Finding& finding : report_.verification.findings) {
+      if (finding.severity == verify::Severity::kError) wrong = text_of(finding);
+    }
+    if (!wrong.empty()) {
+      return fail(Code::kInvalidArgument,
+                  "{}: exists, made from this source with these options, but it or the source was "
+                  "changed since: {}; it is left alone",
+                  out_.string(), wrong);
+    }
+    report_.already_done = true;
+    return true;
+  }
+
+  /// What would make the result useless, before any work is done.
+  Status check_source() const {
+    if (Status loadable = check_loadable(source_, pool_); !loadable) return loadable;
+    for (const auto& [name, why] : broken_companions(source_->dir()))
+      return source_->refuse({why.code, fmt::format("{}: {}", name, why.message)});
+    return {};
   }
 
   Status prepare_partial() {
     std::error_code error;
-    if (options_.restart && fs::exists(partial_, error)) {
+    if (options_.restart && RunState::is_in(partial_)) {
       GEM8_TRY(const FolderLock lock, FolderLock::take(partial_));
       fs::remove_all(partial_, error);
     }
@@ -201,9 +220,10 @@ class Run {
                     partial_.string());
       }
       state_.layers = std::move(state->layers);
-    } else if (fs::exists(partial_, error) && !fs::is_empty(partial_, error)) {
+    } else if (fs::exists(partial_, error) &&
+               !(fs::is_directory(partial_, error) && fs::is_empty(partial_, error))) {
       return fail(Code::kInvalidArgument,
-                  "{}: in the way, and not an unfinished run (--restart removes it)",
+                  "{}: in the way, and not an unfinished run: move it or choose another output",
                   partial_.string());
     }
     begun_here_ = !state;
@@ -326,8 +346,7 @@ class Run {
       say("writing", i, plan_.shards.size());
       GEM8_TRY(auto fresh,
                write_shard(partial_, *source_, plan_, shard, input_scales(),
-                           {{"format", "pt"}, {std::string(kFingerprintKey), state_.fingerprint}},
-                           pool_));
+                           {{"format", "pt"}, {std::string(kFingerprintKey), made_from_}}, pool_));
       written = std::move(fresh);
       report_.seconds_writing += seconds_since(start);
     }
@@ -335,17 +354,21 @@ class Run {
     return {};
   }
 
-  Status verify_result() {
+  Status verify_folder(const fs::path& dir) {
     const auto start = std::chrono::steady_clock::now();
     say("verifying", 0, 1);
-    GEM8_TRY(report_.verification, verify::verify_checkpoint(partial_, {.source = source_}, pool_));
+    GEM8_TRY(report_.verification, verify::verify_checkpoint(dir, {.source = source_}, pool_));
     report_.verification.checkpoint = out_.string();
     report_.seconds_verifying = seconds_since(start);
+    return {};
+  }
+
+  Status verify_result() {
+    GEM8_RETURN_IF_ERROR(verify_folder(partial_));
     for (const verify::Finding& finding : report_.verification.findings) {
       if (finding.severity != verify::Severity::kError) continue;
-      return fail(Code::kInternal,
-                  "{}: what was written does not pass its own check: V-{:02} {}: {}",
-                  partial_.string(), finding.rule, finding.tensor, finding.message);
+      return fail(Code::kInternal, "{}: what was written does not pass its own check: {}",
+                  partial_.string(), text_of(finding));
     }
     return {};
   }
@@ -356,6 +379,7 @@ class Run {
   ThreadPool& pool_;
   fs::path out_, partial_;
   FolderLock lock_;
+  std::string made_from_;    // in the shards' metadata
   bool begun_here_ = false;  // no earlier run left anything in partial_
   RunState state_;
   QuantizeReport report_;

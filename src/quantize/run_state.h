@@ -16,6 +16,7 @@ struct RunState {
   std::string fingerprint;
   std::vector<LayerStatistics> layers;
 
+  static bool is_in(const std::filesystem::path& folder);
   /// nullopt when the folder has none. Error: kCorrupt.
   static Result<std::optional<RunState>> read(const std::filesystem::path& folder);
   Status write(const std::filesystem::path& folder) const;

@@ -258,7 +258,9 @@ Result<std::optional<std::vector<WrittenLinear>>> read_written_shard(
     const std::filesystem::path& dir, const ConversionPlan& plan, const ConversionShard& shard) {
   std::error_code ignored;
   if (!std::filesystem::exists(dir / shard.file, ignored)) return std::nullopt;
-  GEM8_TRY(const SafetensorsFile file, SafetensorsFile::open(dir / shard.file));
+  const auto opened = SafetensorsFile::open(dir / shard.file);
+  if (!opened) return fail(Code::kCorrupt, "{} (begin anew with --restart)", opened.error().text());
+  const SafetensorsFile& file = *opened;
   const Order order = order_of(plan, shard);
   for (const TensorSpec& spec : specs_of(plan, order)) {
     const TensorInfo* const info = file.find(spec.name);

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "foundation/mapped_file.h"
+#include "quantize/companions.h"
 #include "quantize/verify/rules.h"
 
 namespace gem8::verify {
@@ -187,6 +188,8 @@ void check_folder(const Subject& subject, Findings& findings) {
   if (images && !here("processor_config.json") && !here("preprocessor_config.json")) {
     missing("processor_config.json", "images cannot be prepared as the makers meant");
   }
+  for (const auto& [name, why] : broken_companions(subject.dir))
+    findings.error(37, {}, name, fmt::format("cannot be read: {}", why.message));
   if (subject.source == nullptr) return;
   const fs::path& source = subject.source->dir();
   for (const std::string_view name :

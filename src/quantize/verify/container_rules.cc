@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
 #include <set>
 
+#include "quantize/loadable.h"
 #include "quantize/verify/rules.h"
 
 namespace gem8::verify {
@@ -123,6 +125,17 @@ void check_container(const Subject& subject, Findings& findings) {
       }
     }
   }
+}
+
+void check_complete(const Subject& subject, ThreadPool& pool, Findings& findings) {
+  const auto is_error = [](const Finding& finding) { return finding.severity == Severity::kError; };
+  if (std::ranges::any_of(findings.list(), is_error)) return;
+  Result<Checkpoint> opened = Checkpoint::open(subject.dir);
+  if (!opened) return;
+  const Status loadable =
+      check_loadable(std::make_shared<const Checkpoint>(*std::move(opened)), pool);
+  if (loadable || loadable.error().code == Code::kUnsupported) return;
+  findings.error(34, {}, {}, loadable.error().message);
 }
 
 }  // namespace gem8::verify

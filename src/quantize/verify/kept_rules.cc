@@ -99,10 +99,13 @@ void compare_kept(const Subject& subject, Findings& findings) {
 }
 
 void check_head(const Subject& subject, Findings& findings) {
-  const Stored* const head = subject.find("lm_head.weight");
+  const Stored* head = nullptr;
   const bool tied = !subject.model || subject.model->text.tie_word_embeddings;
-  if (const Stored* const scale = subject.find("lm_head.weight_scale"); scale != nullptr) {
-    findings.error(20, scale->name, subject.file_of(*scale), "a quantisation scale on the head");
+  for (const std::string_view name : kHeadNames) {
+    if (head == nullptr) head = subject.find(name);
+    if (const Stored* const scale = subject.find(std::string(name) + "_scale"); scale != nullptr) {
+      findings.error(20, scale->name, subject.file_of(*scale), "a quantisation scale on the head");
+    }
   }
   if (head == nullptr) {
     if (!tied)

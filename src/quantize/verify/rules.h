@@ -37,6 +37,9 @@ void check_kept(const Subject& subject, Findings& findings);
 void check_shapes(const Subject& subject, Findings& findings);
 /// The rules that read every weight: in parallel, from the mapped files.
 void check_codes(const Subject& subject, ThreadPool& pool, Findings& findings);
+/// What the other rules do not ask for by name: that the engine finds all it reads. Says nothing
+/// where they have found errors, of which this would be a consequence.
+void check_complete(const Subject& subject, ThreadPool& pool, Findings& findings);
 void check_loader_age(const Subject& subject, const RuleOptions& options, Findings& findings);
 
 }  // namespace gem8::verify

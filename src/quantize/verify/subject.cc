@@ -190,10 +190,9 @@ void read_files(Subject& subject, const std::vector<std::string>& names) {
   }
 }
 
-/// What stands before "layers.": the longest spelling that occurs.
+/// What stands before "layers.": the first spelling that occurs.
 std::string find_text_prefix(const Subject& subject) {
-  for (const std::string_view prefix :
-       {"model.language_model.", "language_model.model.", "model.", ""}) {
+  for (const std::string_view prefix : kTextPrefixes) {
     const std::string start = std::string(prefix) + "layers.";
     const auto at = std::ranges::lower_bound(subject.tensors, start, {}, &Stored::name);
     if (at != subject.tensors.end() && at->name.starts_with(start)) return std::string(prefix);

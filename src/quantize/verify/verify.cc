@@ -28,6 +28,7 @@ Result<Report> verify_checkpoint(const std::filesystem::path& dir, const Options
   check_kept(subject, findings);
   check_shapes(subject, findings);
   check_codes(subject, pool, findings);
+  check_complete(subject, pool, findings);
   check_loader_age(subject, {.vllm_date = options.vllm_date}, findings);
 
   Report report{.checkpoint = dir.string(), .rules_checked = rules().size()};

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <set>
 
+#include "formats/safetensors_writer.h"
 #include "foundation/mapped_file.h"
 #include "quantize/verify/rules.h"
 #include "tests/support/broken_checkpoint.h"
@@ -201,6 +202,52 @@ TEST(Folder, MissingOrForeignIsAnErrorNotAFinding) {
   EXPECT_EQ(verify_checkpoint("/nonexistent", {}, pool).error().code, Code::kNotFound);
   const TemporaryFolder folder;
   EXPECT_EQ(verify_checkpoint(folder.path(), {}, pool).error().code, Code::kNotFound);
+}
+
+// Without the source at hand, a tensor that no other rule asks for.
+TEST(Folder, LacksNothingThatTheEngineReads) {
+  const auto dir = golden("quant/tiny-26b-fp8");
+  ASSERT_TRUE(dir);
+  const auto whole = Checkpoint::open(*dir);
+  ASSERT_TRUE(whole);
+  ThreadPool pool(1);
+  for (const char* name : {"norm.weight", "layers.1.router.scale", "layers.0.layer_scalar"}) {
+    const TemporaryFolder folder;
+    fs::copy_file(*dir / "config.json", folder.path() / "config.json");
+    const std::string dropped = whole->text_prefix() + name;
+    std::vector<TensorSpec> specs;
+    for (const CheckpointTensor& tensor : whole->tensors()) {
+      if (tensor.info->name != dropped)
+        specs.push_back({tensor.info->name, tensor.info->dtype, tensor.info->shape});
+    }
+    sort_for_alignment(specs);
+    auto writer = SafetensorsWriter::create(folder.path() / kSingleFileName, specs);
+    ASSERT_TRUE(writer);
+    for (const TensorSpec& spec : specs)
+      ASSERT_TRUE(writer->append(spec.name, whole->find(spec.name)->bytes));
+    ASSERT_TRUE(writer->finish());
+    const auto report = verify_checkpoint(folder.path(), {}, pool);
+    ASSERT_TRUE(report) << report.error().text();
+    const auto missing = std::ranges::find(report->findings, 34, &Finding::rule);
+    ASSERT_NE(missing, report->findings.end()) << name << describe(*report);
+    EXPECT_EQ(missing->severity, Severity::kError);
+    EXPECT_NE(missing->message.find(dropped), std::string::npos) << missing->message;
+  }
+}
+
+TEST(Folder, CompanionsCanBeRead) {
+  const auto dir = golden("quant/tiny-26b-fp8");
+  ASSERT_TRUE(dir);
+  const TemporaryFolder folder;
+  fs::copy(*dir, folder.path(), fs::copy_options::recursive);
+  folder.write("generation_config.json", "{bad");
+  ThreadPool pool(1);
+  const auto report = verify_checkpoint(folder.path(), {}, pool);
+  ASSERT_TRUE(report);
+  const auto broken = std::ranges::find(report->findings, Severity::kError, &Finding::severity);
+  ASSERT_NE(broken, report->findings.end()) << describe(*report);
+  EXPECT_EQ(broken->rule, 37);
+  EXPECT_EQ(broken->file, "generation_config.json");
 }
 
 TEST(Folder, UnquantisedCheckpointHasANoteAndNoError) {
