@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "foundation/thread_pool.h"
+#include "text/unicode/utf8.h"
 
 namespace gem8::cli {
 
@@ -22,6 +23,8 @@ Result<std::string> read_stdin() {
   }
   if (std::ferror(stdin) != 0)
     return fail(Code::kInvalidArgument, "cannot read standard input: {}", std::strerror(errno));
+  if (!utf8::is_valid(text))
+    return fail(Code::kInvalidArgument, "standard input: not UTF-8, wanted text in UTF-8");
   return text;
 }
 

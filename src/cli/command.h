@@ -35,7 +35,7 @@ struct Command {
 /// Each subcommand's file defines one of these; main.cc lists them.
 using AddCommand = Command (*)(CLI::App& app, const CommonOptions& common);
 
-/// The whole of standard input.
+/// The whole of standard input. Error: kInvalidArgument when it cannot be read or is not UTF-8.
 Result<std::string> read_stdin();
 
 /// Writes to stdout; an error when nobody reads it any more.

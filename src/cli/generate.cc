@@ -168,6 +168,7 @@ Command add_generate(CLI::App& app, const CommonOptions& common) {
   CLI::App* generate = app.add_subcommand("generate", "One answer to one prompt, on stdout");
   generate->add_option("DIR", options->model, "Checkpoint folder, hub id, or demo")->required();
   generate->add_option("--prompt", options->prompt, "What to answer; - reads it from stdin")
+      ->check(utf8_text())
       ->required();
   add_picture_options(*generate, options->pictures);
   generate->add_flag("--raw", options->raw,

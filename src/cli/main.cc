@@ -2,6 +2,8 @@
 // line on stderr.
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <iostream>
 #include <vector>
 
 #include "cli/command.h"
@@ -53,7 +55,11 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version
-    return app.exit(success);
+    const int status = app.exit(success);
+    std::cout.flush();
+    if (std::cout) return status;
+    std::fprintf(stderr, "gem8: error: cannot write standard output\n");
+    return kCouldNot;
   } catch (const CLI::ParseError& error) {
     std::fprintf(stderr, "gem8: error: %s\n", usage_error(app, error).c_str());
     return kCouldNot;
@@ -77,6 +83,9 @@ int run(int argc, char** argv) {
 }  // namespace gem8::cli
 
 int main(int argc, char** argv) {
+  // The documented status, not a death by signal; commands that have something to end set their
+  // own.
+  std::signal(SIGINT, [](int) { std::_Exit(130); });
   std::signal(SIGPIPE,
               SIG_IGN);  // a reader that went away is an error of write, not a silent death
   return gem8::cli::run(argc, argv);

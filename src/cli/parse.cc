@@ -5,6 +5,7 @@
 #include "cli/command.h"
 #include "cli/json_input.h"
 #include "formats/locate.h"
+#include "foundation/json/fields.h"
 #include "text/output/output_parser.h"
 
 namespace gem8::cli {
@@ -33,6 +34,32 @@ std::string_view name_of(FinishReason reason) {
   return "stop";
 }
 
+enum class ToolChoice { kAny, kNone, kNamed };
+
+Result<ToolChoice> tool_choice_of(const Json& line) {
+  const Json* choice = line.find("tool_choice");
+  if (choice == nullptr || choice->is_null()) return ToolChoice::kAny;
+  if (choice->is_object()) return ToolChoice::kNamed;
+  const std::string_view word = choice->is_string() ? choice->as_string() : std::string_view();
+  if (word == "none") return ToolChoice::kNone;
+  if (word == "auto" || word == "required") return ToolChoice::kAny;
+  return fail(Code::kInvalidArgument,
+              "'tool_choice': found {}, wanted \"auto\", \"required\", \"none\" or a function",
+              to_text(*choice).substr(0, 40));
+}
+
+/// "length", or which stop ended the answer: a stop string or one of the tokens.
+Result<EndedBy> ended_by_of(const JsonFields& fields) {
+  GEM8_TRY(const std::string word, fields.optional_string("ended_by", "stop"));
+  if (word == "length") return EndedBy::kLength;
+  for (const std::string_view stop : {"stop", "<turn|>", "<|tool_response>", "<eos>"}) {
+    if (word == stop) return EndedBy::kStopToken;
+  }
+  return fail(Code::kInvalidArgument,
+              "'ended_by': found '{}', wanted length, stop, <turn|>, <|tool_response> or <eos>",
+              word);
+}
+
 Result<Json> parse_output(const Tokenizer& tokenizer, const Json& line) {
   const Json* input = line.find("ids");
   if (input == nullptr) input = line.find("text");
@@ -42,12 +69,12 @@ Result<Json> parse_output(const Tokenizer& tokenizer, const Json& line) {
   if (const Json* tail = line.find("prompt_tail"); tail != nullptr && !tail->is_null()) {
     GEM8_TRY(options.prompt_tail, tokens_of(tokenizer, *tail));
   }
-  if (const Json* tools = line.find("tools")) options.tools = *tools;
-  const Json* choice = line.find("tool_choice");
-  options.drop_calls = choice != nullptr && choice->is_string() && choice->as_string() == "none";
-  const Json* ended_by = line.find("ended_by");
-  const bool by_length =
-      ended_by != nullptr && ended_by->is_string() && ended_by->as_string() == "length";
+  const JsonFields fields(line, "");
+  GEM8_TRY(const Json* tools, fields.optional_array("tools"));
+  if (tools != nullptr) options.tools = *tools;
+  GEM8_TRY(const ToolChoice choice, tool_choice_of(line));
+  options.drop_calls = choice == ToolChoice::kNone;
+  GEM8_TRY(const EndedBy ended_by, ended_by_of(fields));
 
   OutputParser parser(tokenizer, std::move(options));
   std::string reasoning, content;
@@ -67,10 +94,9 @@ Result<Json> parse_output(const Tokenizer& tokenizer, const Json& line) {
     }
   };
   for (const TokenId id : ids) join(parser.feed(id));
-  join(parser.finish(by_length ? EndedBy::kLength : EndedBy::kStopToken));
+  join(parser.finish(ended_by));
   FinishReason reason = parser.finish_reason();
-  const bool named = choice != nullptr && choice->is_object();
-  if (named && reason == FinishReason::kToolCalls)
+  if (choice == ToolChoice::kNamed && reason == FinishReason::kToolCalls)
     reason = FinishReason::kStop;  // what OpenAI answers to a named choice
   return Json::object({{"reasoning", reasoning.empty() ? Json() : Json(reasoning)},
                        {"content", content.empty() ? Json() : Json(content)},

@@ -11,6 +11,7 @@
 #include "formats/locate.h"
 #include "foundation/log.h"
 #include "foundation/mapped_file.h"
+#include "foundation/output_file.h"
 #include "quantize/quantizer.h"
 #include "quantize/samples.h"
 
@@ -52,6 +53,7 @@ Result<std::vector<TokenSample>> samples_of(const Options& options, const Checkp
 }
 
 Result<int> run_quantize(const Options& options, const CommonOptions& common) {
+  if (!options.report.empty()) GEM8_RETURN_IF_ERROR(check_writable(options.report));
   GEM8_TRY(const auto source_dir, resolve_model_dir(options.source));
   GEM8_TRY(Checkpoint opened, Checkpoint::open(source_dir));
   const auto source = std::make_shared<const Checkpoint>(std::move(opened));
@@ -81,8 +83,11 @@ Result<int> run_quantize(const Options& options, const CommonOptions& common) {
     GEM8_TRY(report, quantize(source, plan, run, pool));
   }
   if (report.already_done) {
-    GEM8_RETURN_IF_ERROR(write_stdout(
-        fmt::format("{}: already there, made from this source with these options\n", options.out)));
+    // What a run reports is measured while it writes: nothing here to put into --report.
+    if (!options.report.empty()) log_warning("{} is not written: nothing was done", options.report);
+    GEM8_RETURN_IF_ERROR(
+        write_stdout(fmt::format("{}: already there, made from this source with these options\n{}",
+                                 options.out, to_text(report.verification))));
     return kDone;
   }
   if (!options.report.empty()) {

@@ -149,7 +149,7 @@ Command add_trace(CLI::App& app, const CommonOptions& common) {
   auto* input = command->add_option_group("input", "What to run");
   input->add_option("--tokens", options->tokens, "Token ids: 2,5,7");
   input->add_option("--tokens-file", options->tokens_file, "JSON file with a list of token ids");
-  input->add_option("--prompt", options->prompt, "Text of one user message");
+  input->add_option("--prompt", options->prompt, "Text of one user message")->check(utf8_text());
   input->add_option("--request", options->request, "JSON file with a chat request");
   input->require_option(1);
   add_picture_options(*command, options->pictures);

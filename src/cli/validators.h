@@ -16,5 +16,9 @@ CLI::Validator one_of(std::vector<std::string> words);
 CLI::Validator between(std::int64_t low, std::int64_t high);
 /// A number of bytes with or without a unit ("8GiB", "5GB"), turned into plain bytes.
 CLI::Validator byte_size();
+/// A date of the calendar, as in 2026-04-05.
+CLI::Validator date();
+/// Text in UTF-8.
+CLI::Validator utf8_text();
 
 }  // namespace gem8::cli

@@ -43,9 +43,10 @@ Command add_verify(CLI::App& app, const CommonOptions& common) {
   command->add_option("DIR", options->dir, "checkpoint folder, hub id or 'demo'")->required();
   command->add_option("--against", options->against, "the unquantised checkpoint it was made from");
   command->add_option("--format", options->format, "text or json")->check(one_of({"text", "json"}));
-  command->add_option(
-      "--vllm-date", options->vllm_date,
-      "build date (YYYY-MM-DD) of the vLLM that is to load the file, if it is an old one");
+  command
+      ->add_option("--vllm-date", options->vllm_date,
+                   "build date of the vLLM that is to load the file, if it is an old one")
+      ->check(date());
   return {command, [options, &common] { return run_verify(*options, common); }};
 }
 

@@ -63,7 +63,16 @@ TEST_F(Usage, ErrorsNameTheWordAndWhatWasWanted) {
        "--threads: found '0', wanted a whole number from 1 to 1024"},
       {{"bench", "demo", "--batch", "1,x"}, "--batch: found 'x', wanted a whole number from 1 to"},
       {{"quantize", "demo", "-o", "x", "--memory", "lots"},
-       "--memory: found 'lots', wanted a number of bytes, as in 5GB or 8GiB"},
+       "--memory: found 'lots', wanted a number of bytes, 1 or more, as in 5GB or 8GiB"},
+      {{"quantize", "demo", "-o", "x", "--shard-size", "-5"},
+       "--shard-size: found '-5', wanted a number of bytes, 1 or more"},
+      {{"quantize", "demo", "-o", "x", "--shard-size", "0"},
+       "--shard-size: found '0', wanted a number of bytes, 1 or more"},
+      {{"quantize", "demo", "-o", "x", "--report", "/no/such/folder/r.json"},
+       "/no/such/folder/r.json"},
+      {{"verify", "demo", "--vllm-date", "2026-13-45"},
+       "--vllm-date: found '2026-13-45', wanted a date, as in 2026-04-05"},
+      {{"generate", "demo", "--prompt", "h\xff"}, "--prompt: not UTF-8, wanted text in UTF-8"},
       {{"trace", "demo", "-o", "x"}, "found none, wanted exactly one of --tokens, --tokens-file,"},
       {{"trace", "demo", "-o", "x", "--tokens", "1", "--prompt", "x"},
        "found several, wanted exactly one of --tokens, --tokens-file,"},
@@ -78,6 +87,31 @@ TEST_F(Usage, ErrorsNameTheWordAndWhatWasWanted) {
     EXPECT_TRUE(outcome.errors.starts_with("gem8: error: ")) << outcome.errors;
     EXPECT_EQ(outcome.errors.find('\n'), outcome.errors.size() - 1) << outcome.errors;
     EXPECT_THAT(outcome.errors, HasSubstr(test.says));
+  }
+}
+
+TEST_F(Usage, StandardInputIsTextInUtf8) {
+  for (const char* command : {"tokenize", "parse", "render"}) {
+    const Outcome outcome = gem8({command, demo_}, "h\xff");
+    EXPECT_EQ(outcome.status, 2) << command;
+    EXPECT_EQ(outcome.out, "") << command;
+    EXPECT_THAT(outcome.errors, HasSubstr("standard input: not UTF-8")) << command;
+  }
+}
+
+TEST_F(Usage, ParseNamesTheFieldThatIsWrong) {
+  const struct {
+    const char* line;
+    const char* says;
+  } kCases[] = {
+      {R"({"text": "x", "tools": 5})", "'tools'"},
+      {R"({"text": "x", "tool_choice": "bogus"})", "'tool_choice'"},
+      {R"({"text": "x", "ended_by": "zzz"})", "'ended_by'"},
+  };
+  for (const auto& test : kCases) {
+    const Outcome outcome = gem8({"parse", demo_, "--lines"}, test.line);
+    EXPECT_EQ(outcome.status, 2) << test.line;
+    EXPECT_THAT(outcome.errors, HasSubstr(test.says)) << test.line;
   }
 }
 
