@@ -41,6 +41,6 @@ train_until 2276 256 --freeze-tower
 train_until 4680 1 --freeze-tower
 train_until 9600 2000 --freeze-tower
 train_until 13400 1900 --freeze-tower
-train_until 18600 4400 --freeze-tower
+train_until 17500 3400 --freeze-tower
 python export.py --out "$out" --model "$model"
 python evaluate.py --model "$model" --count $count
