@@ -69,9 +69,9 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
   /// Notices a client that goes away while the handler is busy with something else than its socket.
   /// One for the connection at a time: it may outlive an exchange and then serves the next.
   static Task<void> watch(std::shared_ptr<Connection> self);
-  /// The client has shut its side down, or has sent bytes of a next request that hide whether it
-  /// did: only a reset tells that nobody reads. Ends with the exchange.
-  Task<void> watch_for_reset(bool end_of_file, boost::asio::steady_timer& pause);
+  /// The client has shut its side down, or has sent more bytes behind which it may do so: looks
+  /// again and again. Ends with the exchange.
+  Task<void> watch_for_end(boost::asio::steady_timer& pause);
 
   boost::beast::tcp_stream stream_;
   std::shared_ptr<Shared> shared_;

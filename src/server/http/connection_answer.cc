@@ -113,6 +113,10 @@ Task<Status> Connection::wait() {
       const auto [write_ec, n] =
           co_await asio::async_write(stream_, asio::buffer(kInterim), kTuple);
       if (Status sent = check_write(write_ec); !sent) co_return sent;
+    } else {
+      // HTTP/1.0 has no interim responses to find out with, and its clients, proxies above all, do
+      // not close one side alone.
+      give_up({Code::kCancelled, "the client is gone", {}});
     }
   }
   woken_ = false;

@@ -251,6 +251,38 @@ TEST_F(ServerTest, AClosedClientIsNoticedWhileWaiting) {
   }
 }
 
+TEST_F(ServerTest, AClosedClientIsNoticedWhateverItSentBefore) {
+  start();
+  const struct {
+    const char* what;
+    std::string request;
+    std::string later;  ///< in a packet of its own
+  } cases[] = {
+      {"a stray line end", HttpClient::request("GET", "/wait") + "\r\n", ""},
+      {"a late line end", HttpClient::request("GET", "/wait"), "\r\n"},
+      {"a pipelined request", HttpClient::request("GET", "/wait"),
+       HttpClient::request("GET", "/x")},
+      {"the same, streamed", HttpClient::request("GET", "/wait-stream"),
+       HttpClient::request("GET", "/x")},
+      {"HTTP/1.0", "GET /wait HTTP/1.0\r\n\r\n", ""},
+      {"HTTP/1.0 and a late line end", "GET /wait HTTP/1.0\r\n\r\n", "\r\n"},
+      {"HTTP/1.0, streamed", "GET /wait-stream HTTP/1.0\r\n\r\n", ""},
+  };
+  for (const auto& test : cases) {
+    n_ended = 0;
+    {
+      HttpClient client(server->port());
+      client.send(test.request);
+      ASSERT_TRUE(eventually([&] { return n_waiting == 1; })) << test.what;
+      client.send(test.later);
+    }
+    const auto closed = std::chrono::steady_clock::now();
+    ASSERT_TRUE(eventually([&] { return n_ended == 1; })) << test.what;
+    EXPECT_EQ(ended, "cancelled") << test.what;
+    EXPECT_LT(std::chrono::steady_clock::now() - closed, 5s) << test.what;
+  }
+}
+
 TEST_F(ServerTest, AHalfClosedClientGetsItsAnswer) {
   start();
   HttpClient client(server->port());
