@@ -52,6 +52,20 @@ TEST_F(Routes, UnknownRouteAndWrongMethod) {
   EXPECT_EQ(reply.status, 405);
   EXPECT_EQ(reply.header("allow"), "POST");
   EXPECT_EQ(at(*parse_json(reply.body), "detail"), Json("Method Not Allowed"));
+  EXPECT_EQ(served->ask("DELETE", "/v1/models").header("allow"), "GET, HEAD");
+}
+
+TEST_F(Routes, HeadIsGetWithoutItsBody) {
+  HttpClient client(served->port());
+  for (const char* path : {"/health", "/v1/models", "/metrics", "/nowhere"}) {
+    client.send(HttpClient::request("HEAD", path));
+    HttpClient::Reply head;
+    ASSERT_TRUE(client.read_head(head)) << path;
+    const HttpClient::Reply whole = client.ask("GET", path);
+    EXPECT_EQ(head.status, whole.status) << path;
+    EXPECT_EQ(head.header("content-type"), whole.header("content-type")) << path;
+    EXPECT_FALSE(head.header("content-length").empty()) << path;
+  }
 }
 
 TEST_F(Routes, ExactErrorObjects) {

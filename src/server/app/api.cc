@@ -39,8 +39,9 @@ std::string clean_request_id(std::string_view id) {
   return clean;
 }
 
-/// Whether `methods` ("GET, POST") lists the method.
+/// Whether `methods` ("GET, POST") lists the method. HEAD may be asked wherever GET may.
 bool lists_method(std::string_view methods, std::string_view method) {
+  if (method == "HEAD") method = "GET";
   while (!methods.empty()) {
     const std::size_t comma = methods.find(", ");
     if (methods.substr(0, comma) == method) return true;
@@ -140,7 +141,9 @@ http::Task<void> Api::handle(http::Exchange& exchange) {
     Json body = openai::error_body(openai::api_error(405, "Method Not Allowed"));
     body.set("detail", "Method Not Allowed");
     http::Response response{.status = 405, .body = to_text(body), .headers = common_headers(call)};
-    response.headers.emplace_back("Allow", entry->methods);
+    std::string allowed(entry->methods);
+    if (lists_method(allowed, "HEAD")) allowed += ", HEAD";
+    response.headers.emplace_back("Allow", std::move(allowed));
     call.status = 405;
     co_await exchange.respond(std::move(response));
   } else if (request.method == "POST" && call.path != "/ping" &&

@@ -60,6 +60,10 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
   /// lets it see the answer instead of a reset.
   Task<bool> refuse(int status, std::string message);
 
+  /// Of a HEAD request the answer is the header that GET would have, and no byte more: the client
+  /// takes the next one for the next answer.
+  bool wants_head_only() const { return request_.method == "HEAD"; }
+
   template <class Message>
   void add_headers(Message& message, const Headers& headers, const std::string& content_type) const;
   Status check_write(const boost::system::error_code& ec);

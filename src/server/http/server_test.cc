@@ -148,6 +148,26 @@ TEST_F(ServerTest, ChunkedBodiesAndExpectContinue) {
   EXPECT_EQ(client.n_interim(), 1);
 }
 
+TEST_F(ServerTest, AnswersToHeadHaveNoBody) {
+  start();
+  for (const char* path : {"/x", "/stream", "/silent"}) {
+    HttpClient client(server->port());
+    client.send(HttpClient::request("HEAD", path));
+    HttpClient::Reply head;
+    ASSERT_TRUE(client.read_head(head)) << path;
+    if (std::string_view(path) == "/silent") {
+      EXPECT_EQ(head.status, 500);
+      EXPECT_TRUE(client.at_end()) << path;
+      continue;
+    }
+    EXPECT_EQ(head.status, 200) << path;
+    if (std::string_view(path) == "/x") {
+      EXPECT_EQ(head.header("content-length"), std::to_string(std::string("HEAD /x [] ").size()));
+    }
+    EXPECT_EQ(client.ask("GET", "/y").body, "GET /y [] ") << path;
+  }
+}
+
 TEST_F(ServerTest, StreamsInChunksAndKeepsTheConnection) {
   start();
   HttpClient client(server->port());
