@@ -7,6 +7,8 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http.hpp>
+#include <iterator>
+#include <optional>
 #include <vector>
 
 #include "foundation/log.h"
@@ -29,6 +31,33 @@ std::string address_text(const tcp::socket& socket) {
   const std::string address = peer.address().to_string(ec);
   return peer.address().is_v6() ? fmt::format("[{}]:{}", address, peer.port())
                                 : fmt::format("{}:{}", address, peer.port());
+}
+
+struct Refusal {
+  int status = 400;
+  std::string message;
+};
+
+/// Why a request must not be read on, though its header parses: where it ends, or for whom it is,
+/// would be a matter of opinion, and a proxy in front of us may have another one (RFC 9112, 3.2,
+/// 6.1 and 6.3). The answer closes the connection.
+template <class Message>
+std::optional<Refusal> objection_to(const Message& message, std::size_t max_headers) {
+  const auto n_fields = std::distance(message.begin(), message.end());
+  if (static_cast<std::size_t>(n_fields) > max_headers)
+    return Refusal{431, "too many header fields"};
+  if (message.version() >= 11 && message.count(bhttp::field::host) != 1)
+    return Refusal{400, "a request of HTTP/1.1 needs one Host"};
+  const auto [first, last] = message.equal_range(bhttp::field::transfer_encoding);
+  if (first == last) return std::nullopt;
+  if (message.count(bhttp::field::content_length) > 0)
+    return Refusal{400, "Content-Length and Transfer-Encoding exclude each other"};
+  if (message.version() < 11) return Refusal{400, "HTTP/1.0 has no Transfer-Encoding"};
+  for (auto field = first; field != last; ++field) {
+    if (!beast::iequals(field->value(), "chunked"))
+      return Refusal{501, "of the transfer encodings only chunked is understood"};
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -80,17 +109,17 @@ Task<bool> Connection::serve_one() {
   stream_.expires_after(options.header_timeout);
   error_code ec;
   std::tie(ec, std::ignore) = co_await bhttp::async_read_header(stream_, buffer_, parser, kTuple);
-  if (!ec && beast::iequals(parser.get()[bhttp::field::expect], "100-continue")) {
-    stream_.expires_after(options.write_timeout);
-    constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-    std::tie(ec, std::ignore) =
-        co_await asio::async_write(stream_, asio::buffer(kContinue), kTuple);
-    if (ec) co_return false;
-  }
   if (!ec) {
     take_head(parser.get());
-    if (request_.headers.size() > options.max_headers)
-      co_return co_await refuse(431, "too many header fields");
+    if (auto objection = objection_to(parser.get(), options.max_headers))
+      co_return co_await refuse(objection->status, std::move(objection->message));
+    if (beast::iequals(parser.get()[bhttp::field::expect], "100-continue")) {
+      stream_.expires_after(options.write_timeout);
+      constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+      std::tie(ec, std::ignore) =
+          co_await asio::async_write(stream_, asio::buffer(kContinue), kTuple);
+      if (ec) co_return false;
+    }
     stream_.expires_after(options.body_timeout);
     std::tie(ec, std::ignore) = co_await bhttp::async_read(stream_, buffer_, parser, kTuple);
   }

@@ -219,11 +219,46 @@ TEST_F(ServerTest, WhatIsNotHttpIsRefused) {
   for (const char* text :
        {"nonsense\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n",
         "GET / HTTP/1.1\r\nBad Header\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"}) {
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"}) {
     HttpClient client(server->port());
     client.send(text);
     EXPECT_EQ(client.read_reply().status, 400) << text;
   }
+}
+
+TEST_F(ServerTest, AmbiguousRequestsAreRefusedAndClose) {
+  start();
+  const struct {
+    const char* header;
+    int status;
+  } cases[] = {
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\r\n\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: "
+       "chunked\r\n\r\n",
+       501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+       400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+       400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: gzip\r\n\r\n", 400},
+      {"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400},
+  };
+  for (const auto& test : cases) {
+    HttpClient client(server->port());
+    client.send(std::string(test.header) + "0\r\n\r\n" + HttpClient::request("GET", "/hidden"));
+    const HttpClient::Reply reply = client.read_reply();
+    EXPECT_EQ(reply.status, test.status) << test.header;
+    EXPECT_TRUE(client.at_end()) << test.header;
+  }
+  HttpClient client(server->port());
+  client.send("POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n");
+  EXPECT_EQ(client.read_reply().body, "POST /c [] ");
 }
 
 TEST_F(ServerTest, SlowClientsMeetDeadlines) {
@@ -234,7 +269,7 @@ TEST_F(ServerTest, SlowClientsMeetDeadlines) {
   slow_header.send("GET / HT");
   EXPECT_TRUE(slow_header.at_end());
   HttpClient slow_body(server->port());
-  slow_body.send("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab");
+  slow_body.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab");
   EXPECT_TRUE(slow_body.at_end());
 }
 
