@@ -9,8 +9,8 @@ namespace {
 class Routes : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    served =
-        std::make_unique<Served>(std::vector<std::string>{"--served-model-name", "tiny", "alias"});
+    served = std::make_unique<Served>(
+        std::vector<std::string>{"--served-model-name", "tiny", "alias", "some/one"});
   }
   static void TearDownTestSuite() { served.reset(); }
   static std::unique_ptr<Served> served;
@@ -31,7 +31,7 @@ TEST_F(Routes, Operational) {
 TEST_F(Routes, Models) {
   const Json models = *parse_json(served->ask("GET", "/v1/models").body);
   EXPECT_EQ(at(models, "object"), Json("list"));
-  ASSERT_EQ(at(models, "data").as_array().size(), 2u);
+  ASSERT_EQ(at(models, "data").as_array().size(), 3u);
   EXPECT_EQ(at(models, "data.0.id"), Json("tiny"));
   EXPECT_EQ(at(models, "data.1.id"), Json("alias"));
   EXPECT_EQ(at(models, "data.0.object"), Json("model"));
@@ -39,7 +39,16 @@ TEST_F(Routes, Models) {
   EXPECT_EQ(at(models, "data.0.max_model_len"), Json(16384));
   EXPECT_TRUE(at(models, "data.0.created").is_int());
   EXPECT_EQ(at(*parse_json(served->ask("GET", "/v1/models/alias").body), "id"), Json("alias"));
-  EXPECT_EQ(served->ask("GET", "/v1/models/other").status, 404);
+  for (const char* path : {"/v1/models/some/one", "/v1/models/some%2Fone",
+                           "/v1/models/%73ome%2fone", "http://localhost/v1/models/some/one"}) {
+    EXPECT_EQ(at(*parse_json(served->ask("GET", path).body), "id"), Json("some/one")) << path;
+  }
+  for (const char* path : {"/v1/models/other", "/v1/models/%ff", "/v1/models/%00", "/v1/models/%zz",
+                           "/v1/models/some%252Fone"}) {
+    const HttpClient::Reply reply = served->ask("GET", path);
+    EXPECT_EQ(reply.status, 404) << path;
+    EXPECT_EQ(at(*parse_json(reply.body), "error.code"), Json(404)) << path;
+  }
 }
 
 TEST_F(Routes, UnknownRouteAndWrongMethod) {
@@ -81,7 +90,7 @@ TEST_F(Routes, ExactErrorObjects) {
       {"/v1/chat/completions", "{}", "Content-Type: text/plain\r\n", 400,
        R"({"error":{"message":"Unsupported Media Type: Only 'application/json' is allowed","type":"Bad Request","param":null,"code":400}})"},
       {"/v1/chat/completions", chat(R"("model":"x")"), "", 404,
-       R"({"error":{"message":"The model `x` does not exist. Valid aliases: tiny, alias.","type":"NotFoundError","param":"model","code":404}})"},
+       R"({"error":{"message":"The model `x` does not exist. Valid aliases: tiny, alias, some/one.","type":"NotFoundError","param":"model","code":404}})"},
       {"/v1/chat/completions", chat(R"("temperature":3)"), "", 400,
        R"({"error":{"message":"temperature must be in [0, 2], found 3","type":"BadRequestError","param":"temperature","code":400}})"},
       {"/v1/chat/completions", chat(R"("max_completion_tokens":99999)"), "", 400,

@@ -5,8 +5,10 @@
 
 #include "foundation/log.h"
 #include "server/app/api_call.h"
+#include "server/media/percent_encoding.h"
 #include "server/openai/chat_request.h"
 #include "server/openai/fields.h"
+#include "text/unicode/utf8.h"
 
 namespace gem8::app {
 namespace {
@@ -307,7 +309,11 @@ http::Task<void> Api::models(Call& call) {
 }
 
 http::Task<void> Api::one_model(Call& call) {
-  const std::string name = call.path.substr(std::string_view("/v1/models/").size());
+  // Clients encode the slash of "owner/name", or do not. What decodes to no text names no model,
+  // and must not get into the answer.
+  std::string name = call.path.substr(std::string_view("/v1/models/").size());
+  if (auto decoded = percent_decoded(name); decoded && utf8::is_valid(*decoded))
+    name = *std::move(decoded);
   if (const Status known = check_model(name); !known) {
     co_await fail(call, known.error());
     co_return;

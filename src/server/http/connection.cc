@@ -60,6 +60,17 @@ std::optional<Refusal> objection_to(const Message& message, std::size_t max_head
   return std::nullopt;
 }
 
+/// The target without the scheme and host that requests to proxies, and some clients, put in front
+/// of it ("http://host:8000/v1/models").
+std::string_view origin_form(std::string_view target) {
+  for (const std::string_view scheme : {"http://", "https://"}) {
+    if (!beast::iequals(target.substr(0, scheme.size()), scheme)) continue;
+    const std::size_t path = target.find_first_of("/?", scheme.size());
+    return path == std::string_view::npos ? "/" : target.substr(path);
+  }
+  return target;
+}
+
 }  // namespace
 
 Connection::Connection(tcp::socket socket, std::shared_ptr<Shared> shared)
@@ -180,9 +191,11 @@ void Connection::take_head(const Message& message) {
   version_ = message.version();
   keep_alive_ = message.keep_alive();
   request_.method = std::string(message.method_string());
-  const std::string_view target(message.target().data(), message.target().size());
+  const std::string_view target =
+      origin_form(std::string_view(message.target().data(), message.target().size()));
   const std::size_t question = target.find('?');
   request_.path = std::string(target.substr(0, question));
+  if (request_.path.empty()) request_.path = "/";
   if (question != std::string_view::npos) request_.query = std::string(target.substr(question + 1));
   for (const auto& field : message) {
     request_.headers.emplace_back(std::string(field.name_string()), std::string(field.value()));

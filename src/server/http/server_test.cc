@@ -261,6 +261,21 @@ TEST_F(ServerTest, AmbiguousRequestsAreRefusedAndClose) {
   EXPECT_EQ(client.read_reply().body, "POST /c [] ");
 }
 
+TEST_F(ServerTest, TargetsMayNameTheHost) {
+  start();
+  const std::pair<const char*, const char*> cases[] = {
+      {"http://x/a?b=c", "GET /a [b=c] "},
+      {"HTTPS://x:1/a/http://b", "GET /a/http://b [] "},
+      {"http://x", "GET / [] "},
+      {"http://x?b", "GET / [b] "},
+      {"/a/http://x", "GET /a/http://x [] "},
+  };
+  for (const auto& [target, body] : cases) {
+    HttpClient client(server->port());
+    EXPECT_EQ(client.ask("GET", target).body, body) << target;
+  }
+}
+
 TEST_F(ServerTest, SlowClientsMeetDeadlines) {
   start({.idle_timeout = 200ms, .header_timeout = 200ms, .body_timeout = 200ms});
   HttpClient idle(server->port());
