@@ -191,6 +191,14 @@ TEST_F(Routes, MetricsHaveTheirNames) {
   }
 }
 
+TEST_F(Routes, MethodsThatAreNoneShareASeries) {
+  const std::string other = R"(http_requests_total{handler="none",method="other",status="4xx"})";
+  EXPECT_EQ(served->ask("WHATEVER", "/nowhere").status, 404);
+  EXPECT_EQ(served->ask("get", "/nowhere").status, 404);
+  EXPECT_EQ(served->metric(other), 2.0);
+  EXPECT_EQ(served->ask("GET", "/metrics").body.find("WHATEVER"), std::string::npos);
+}
+
 TEST_F(Routes, BrowsersNeedTheFlag) {
   const HttpClient::Reply reply = served->ask(
       "OPTIONS", "/v1/models", {}, "Origin: http://a\r\nAccess-Control-Request-Method: GET\r\n");
