@@ -15,7 +15,6 @@ struct Running {
   bool ended = false;
   std::string finish_reason;
   RequestTimes times;
-  Clock::time_point last_token;
 };
 
 openai::Usage usage_of(const std::vector<Running>& answers, std::int64_t prompt_tokens,
@@ -122,27 +121,17 @@ http::Task<void> Api::answer(Call& call, Answers asked, Writer& writer) {
           failed = Error{Code::kUnavailable, "the server is shutting down", {}};
           break;
         }
-        if (event.token) {
-          if (answer.times.first_token == Clock::time_point{}) {
-            answer.times.first_token = event.time;
-          } else {
-            metrics_.observe_token_gap(
-                std::chrono::duration<double>(event.time - answer.last_token).count());
-          }
-          answer.last_token = event.time;
+        if (event.token && answer.times.first_token != Clock::time_point{}) {
+          const Clock::duration gap = event.times.last_token - answer.times.last_token;
+          metrics_.observe_token_gap(std::chrono::duration<double>(gap).count());
         }
+        answer.times = event.times;
         openai::ChoiceDelta delta = answer.choice.feed(event);
         if (delta.end) {
           answer.ended = true;
           answer.finish_reason = delta.end->finish_reason;
           ++n_ended;
-          if (event.finish) {
-            answer.times = event.finish->times;
-          } else {  // a stop string: the engine knows nothing of it
-            answer.times.last_token = event.time;
-            answer.times.queued = answer.times.scheduled = call.received;
-          }
-          answer.handle = {};
+          answer.handle = {};  // after a stop string the engine would go on
         }
         if (generation.stream) {
           std::optional<openai::Usage> usage;
