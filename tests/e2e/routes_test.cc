@@ -226,5 +226,17 @@ TEST(RoutesWithFlags, KeysAndOrigins) {
   EXPECT_EQ(reply.header("access-control-allow-origin"), "*");
 }
 
+TEST(RoutesWithFlags, WhatIsTooMuchForTheTemplateIsNotTriedAgain) {
+  const TemporaryFolder folder;
+  const std::string endless = folder.write("endless.jinja", "{{ 'x' * 1000000000 }}");
+  const Served served({"--chat-template", endless});
+  for (const char* path : {"/v1/chat/completions", "/tokenize"}) {
+    const HttpClient::Reply reply = served.ask("POST", path, chat(""));
+    EXPECT_EQ(reply.status, 400) << reply.body;
+    EXPECT_EQ(reply.header("retry-after"), "") << path;
+    EXPECT_EQ(at(*parse_json(reply.body), "error.param"), Json("messages")) << reply.body;
+  }
+}
+
 }  // namespace
 }  // namespace gem8::testing

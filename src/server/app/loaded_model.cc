@@ -335,9 +335,11 @@ ServedModel LoadedModel::served(std::vector<std::string> names) const {
     if (request.tool_choice != openai::ToolChoice::kNone) body.set("tools", request.tools);
     Result<std::string> text = render_chat(*parts->chat, body);
     if (!text) {
-      // Whatever the template objects to, it stands in the messages.
-      Error error = std::move(text).error();
-      return std::unexpected(Error{error.code, error.text(), "messages"});
+      // Whatever the template objects to, it stands in the messages. Too long for the template's
+      // limits is no passing shortage: the same messages meet the same limit again.
+      const Error error = std::move(text).error();
+      const Code code = error.code == Code::kExhausted ? Code::kInvalidArgument : error.code;
+      return std::unexpected(Error{code, error.text(), "messages"});
     }
     return parts->tokenizer->encode(*text);
   };
