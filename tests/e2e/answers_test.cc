@@ -120,6 +120,19 @@ TEST_F(Answers, SeedsRepeatWithAndWithoutCompany) {
   EXPECT_NE(content(ask(R"("seed":8,"temperature":1.5,"ignore_eos":true,"max_tokens":40)")), alone);
 }
 
+TEST_F(Answers, EqualPromptsOfOneRequestDiffer) {
+  const std::string members =
+      R"("prompt":["The cat","The cat"],"temperature":2,"top_k":0,"top_p":1,"ignore_eos":true,"max_tokens":24)";
+  const auto texts = [&](const std::string& body) {
+    const Json reply = served->post("/v1/completions", body);
+    return std::pair(at(reply, "choices.0.text"), at(reply, "choices.1.text"));
+  };
+  const auto [first, second] = texts("{" + members + "}");
+  EXPECT_NE(first, second);
+  const auto [same, again] = texts("{" + members + R"(,"seed":3})");
+  EXPECT_EQ(same, again);
+}
+
 TEST_F(Answers, ManyStreamsAtATime) {
   const std::string expected = content(ask(kGreedy));
   const std::string body = chat(std::string(kGreedy) + R"(,"stream":true)");

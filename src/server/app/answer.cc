@@ -42,16 +42,17 @@ class LoadGuard {
 http::Task<void> Api::answer(Call& call, Answers asked, Writer& writer) {
   const LoadGuard guard(load_);
   const openai::Generation& generation = asked.generation;
-  const std::uint64_t seed = generation.has_seed ? generation.sampling.seed : ambient_.random();
   std::int64_t prompt_tokens = 0;
   for (const auto& prompt : asked.prompts) prompt_tokens += std::ssize(prompt);
-  if (!generation.has_seed && !generation.sampling.greedy())
-    log_verbose("{}: seed {}", asked.id, seed);
 
   std::vector<Running> answers;
   answers.reserve(asked.prompts.size() * static_cast<std::size_t>(generation.n));
   std::optional<Error> failed;
   for (std::size_t prompt = 0; prompt < asked.prompts.size() && !failed; ++prompt) {
+    // Drawn for each: prompts of one batch that are alike are sent to see different answers.
+    const std::uint64_t seed = generation.has_seed ? generation.sampling.seed : ambient_.random();
+    if (!generation.has_seed && !generation.sampling.greedy())
+      log_verbose("{}: prompt {}, seed {}", asked.id, prompt, seed);
     for (std::int64_t sample = 0; sample < generation.n && !failed; ++sample) {
       EngineRequest request;
       request.prompt = asked.prompts[prompt];
