@@ -61,7 +61,6 @@ ChoiceDelta Choice::feed(const TokenEvent& event) {
   ChoiceDelta delta;
   if (event.token) {
     ++n_tokens_;
-    if (keep_tokens_) delta.tokens.push_back({*event.token, event.top});
     const bool is_stop = event.finish && event.finish->reason == EndReason::kStop;
     const bool was_reasoning = parser_ && parser_->in_reasoning();
     if (!is_stop || include_stop_) {
@@ -73,7 +72,11 @@ ChoiceDelta Choice::feed(const TokenEvent& event) {
       }
       add(std::move(parsed), delta);
     }
-    if (was_reasoning || (parser_ && parser_->in_reasoning())) ++n_reasoning_tokens_;
+    const bool is_reasoning = was_reasoning || (parser_ && parser_->in_reasoning());
+    if (is_reasoning) ++n_reasoning_tokens_;
+    // Ids and log-probabilities spell the thoughts as well as their text does.
+    if (keep_tokens_ && (!is_reasoning || options_.include_reasoning))
+      delta.tokens.push_back({*event.token, event.top});
   }
   if (event.finish && !stop_.matched()) end(*event.finish, delta);
   if (stop_.matched()) delta.end = ChoiceEnd{"stop", *stop_.matched()};

@@ -40,7 +40,8 @@ struct ChoiceDelta {
   std::string reasoning;
   std::string content;
   std::vector<CallPiece> calls;
-  std::vector<ScoredToken> tokens;  ///< the token, when ids or log-probabilities are asked for
+  /// The token, when ids or log-probabilities are asked for and its text may be seen.
+  std::vector<ScoredToken> tokens;
   std::optional<ChoiceEnd> end;
 
   bool has_text() const { return !reasoning.empty() || !content.empty() || !calls.empty(); }

@@ -50,7 +50,7 @@ Read read(std::string_view text, const Generation& generation = {},
           ChoiceOptions options = chat_options(), std::optional<TokenId> stop = TokenId{106}) {
   Choice choice(tokenizer(), generation, std::move(options));
   const ChatReply reply(tokenizer(), {.id = "id", .created = 1, .model = "m", .fingerprint = "f"},
-                        {});
+                        ReplyOptions::of(generation));
   Read result;
   for (const TokenEvent& event : events_of(text, stop)) {
     ChoiceDelta delta = choice.feed(event);
@@ -164,6 +164,21 @@ TEST(Choice, ReasoningCanBeLeftOutButIsCounted) {
   EXPECT_EQ(answer.whole.content, "The cat.");
   EXPECT_GT(answer.n_reasoning, 2);
   EXPECT_GT(answer.n_tokens, answer.n_reasoning);
+}
+
+TEST(Choice, ReasoningThatIsLeftOutDoesNotShowInTokens) {
+  Generation generation;
+  generation.return_token_ids = true;
+  generation.sampling.n_logprobs = 1;
+  const std::string text = "<|channel>thought\nI think.<channel|>The cat.";
+  const auto content_tokens = tokenizer().encode("The cat.").size() + 1;  // and the end of the turn
+  EXPECT_GT(read(text, generation).whole.tokens.size(), content_tokens + 2);
+  ChoiceOptions options = chat_options();
+  options.include_reasoning = false;
+  const Read answer = read(text, generation, std::move(options));
+  EXPECT_EQ(answer.whole.tokens.size(), content_tokens);
+  EXPECT_EQ(answer.stream.find(R"("token_ids":[])"), std::string::npos) << answer.stream;
+  EXPECT_EQ(joined(answer.stream), as_json(answer.whole));
 }
 
 TEST(Choice, StopStringsCutContentOnly) {

@@ -187,7 +187,7 @@ std::string ChatReply::delta_chunks(std::size_t index, const ChoiceDelta& delta,
                                     bool fingerprint_at_end) const {
   std::string events;
   Json scores = logprobs(delta.tokens);
-  Json ids = options_.token_ids ? ids_body(delta.tokens) : Json();
+  Json ids = options_.token_ids && !delta.tokens.empty() ? ids_body(delta.tokens) : Json();
   // Log-probabilities and ids go with the first chunk of the token.
   const auto choice = [&](Json what) {
     return Json::object({{"index", index},
