@@ -118,6 +118,10 @@ TEST_F(Routes, WrongValuesNameTheirField) {
       {R"("min_tokens":9,"max_tokens":5)", "min_tokens"},
       {R"("logit_bias":{"99999":1})", "logit_bias"},
       {R"("stop_token_ids":[-1])", "stop_token_ids"},
+      {R"("allowed_token_ids":[106],"min_tokens":2,"max_tokens":5)", "allowed_token_ids"},
+      {R"("stream":true,"allowed_token_ids":[1,106],"min_tokens":2,"max_tokens":5)",
+       "allowed_token_ids"},
+      {R"("repetition_penalty":1e-40)", "repetition_penalty"},
       {R"("stream":true,"temperature":"hot")", "temperature"},
       {R"("stream":true,"top_p":7)", "top_p"},
   };
