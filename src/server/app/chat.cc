@@ -87,8 +87,6 @@ http::Task<void> Api::chat_completions(Call& call) {
       kwargs.set(member.key, std::move(member.value));
     request.template_kwargs = std::move(kwargs);
   }
-  if (!request.generation.max_tokens)
-    request.generation.max_tokens = model_.defaults.max_new_tokens;
   if (options_.force_include_usage) request.generation.include_usage = true;
 
   Result<std::vector<TokenId>> prompt = model_.render(request);

@@ -98,7 +98,11 @@ Result<openai::GenerationDefaults> read_defaults(const LoadOptions& options,
     defaults.min_p = config.min_p.value_or(defaults.min_p);
     defaults.top_k = config.top_k.value_or(0);
     defaults.repetition_penalty = config.repetition_penalty.value_or(defaults.repetition_penalty);
-    if (config.max_new_tokens) defaults.max_new_tokens = *config.max_new_tokens;
+    if (config.max_new_tokens) {
+      // What the operator says is a limit; what the model's makers say is only their habit.
+      defaults.max_new_tokens = *config.max_new_tokens;
+      if (!options.generation_config.empty()) defaults.most_new_tokens = *config.max_new_tokens;
+    }
     if (config.do_sample && !*config.do_sample) defaults.temperature = 0.0;
   }
   if (options.override_generation_config.is_object()) {
@@ -109,7 +113,8 @@ Result<openai::GenerationDefaults> read_defaults(const LoadOptions& options,
     if (over.min_p) defaults.min_p = *over.min_p;
     if (over.top_k) defaults.top_k = *over.top_k;
     if (over.repetition_penalty) defaults.repetition_penalty = *over.repetition_penalty;
-    if (over.max_new_tokens) defaults.max_new_tokens = *over.max_new_tokens;
+    if (over.max_new_tokens)
+      defaults.max_new_tokens = defaults.most_new_tokens = *over.max_new_tokens;
   }
   return defaults;
 }
