@@ -230,6 +230,18 @@ TEST(RoutesWithFlags, KeysAndOrigins) {
   EXPECT_EQ(reply.header("access-control-allow-origin"), "*");
 }
 
+TEST(RoutesWithFlags, TemplateVariablesOfTheServer) {
+  const Served served({"--default-chat-template-kwargs", R"({"enable_thinking":true})"});
+  const auto n_tokens = [&](const char* members) {
+    const std::string body = chat(members);
+    const Json counted = at(served.post("/tokenize", body), "count");
+    EXPECT_EQ(counted, at(served.post("/v1/chat/completions", body), "usage.prompt_tokens"));
+    return counted.as_int();
+  };
+  EXPECT_GT(n_tokens(R"("max_tokens":1)"),
+            n_tokens(R"("max_tokens":1,"chat_template_kwargs":{"enable_thinking":false})"));
+}
+
 TEST(RoutesWithFlags, WhatIsTooMuchForTheTemplateIsNotTriedAgain) {
   const TemporaryFolder folder;
   const std::string endless = folder.write("endless.jinja", "{{ 'x' * 1000000000 }}");

@@ -321,6 +321,16 @@ http::Task<void> Api::one_model(Call& call) {
   co_await send(call, 200, model_body(name));
 }
 
+Result<std::vector<TokenId>> Api::render(openai::ChatRequest& request) const {
+  if (options_.default_template_kwargs.is_object()) {
+    Json kwargs = options_.default_template_kwargs;
+    for (JsonMember& member : request.template_kwargs.as_object())
+      kwargs.set(member.key, std::move(member.value));
+    request.template_kwargs = std::move(kwargs);
+  }
+  return model_.render(request);
+}
+
 std::vector<TokenId> Api::encode_plain(const std::string& text, bool add_bos) const {
   std::vector<TokenId> ids = model_.tokenizer->encode(text);
   if (add_bos && model_.bos && (ids.empty() || ids.front() != *model_.bos))
@@ -337,8 +347,8 @@ http::Task<void> Api::tokenize(Call& call) {
     GEM8_TRY(const std::optional<std::string> model, fields.string("model"));
     GEM8_RETURN_IF_ERROR(check_model(model.value_or("")));
     if (fields.find("messages") != nullptr) {
-      GEM8_TRY(const openai::ChatRequest request, openai::parse_chat_prompt(body));
-      return model_.render(request);
+      GEM8_TRY(openai::ChatRequest request, openai::parse_chat_prompt(body));
+      return render(request);
     }
     GEM8_TRY(const std::optional<std::string> prompt, fields.string("prompt"));
     if (!prompt) return openai::mistyped("prompt", "prompt: field required");

@@ -80,6 +80,8 @@ class Api {
   bool authorized(const http::Request& request) const;
   bool allows_origin(std::string_view origin) const;
   Status check_model(const std::string& name) const;
+  /// The prompt of a chat, its template variables completed by the server's.
+  Result<std::vector<TokenId>> render(openai::ChatRequest& request) const;
   std::vector<TokenId> encode_plain(const std::string& text, bool add_bos) const;
   /// The id of a reply: X-Request-Id, else the body's request_id, else a new one.
   static std::string reply_id(const Call& call, std::string_view prefix, std::string_view in_body);

@@ -81,15 +81,9 @@ http::Task<void> Api::chat_completions(Call& call) {
     co_return;
   }
   openai::ChatRequest request = *std::move(parsed);
-  if (options_.default_template_kwargs.is_object()) {
-    Json kwargs = options_.default_template_kwargs;
-    for (JsonMember& member : request.template_kwargs.as_object())
-      kwargs.set(member.key, std::move(member.value));
-    request.template_kwargs = std::move(kwargs);
-  }
   if (options_.force_include_usage) request.generation.include_usage = true;
 
-  Result<std::vector<TokenId>> prompt = model_.render(request);
+  Result<std::vector<TokenId>> prompt = render(request);
   if (!prompt) {
     co_await fail(call, prompt.error());
     co_return;
