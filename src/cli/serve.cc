@@ -79,6 +79,7 @@ app::LoadOptions load_options(const app::ServeFlags& flags, const CommonOptions&
                            .neutral_sampling = flags.neutral_sampling,
                            .generation_config = flags.generation_config,
                            .override_generation_config = flags.override_generation_config,
+                           .quantization = flags.quantization,
                            .images = flags.max_images != 0u};
   options.max_num_batched_tokens = flags.max_num_batched_tokens.value_or(
       std::max(options.max_num_batched_tokens, flags.max_num_seqs.value_or(0)));

@@ -72,6 +72,11 @@ TEST(ServeProcess, WhatCannotBeDoneEndsWith2) {
       {{"serve", model, "--port", "0", "--max-num-seqs", "64", "--max-num-batched-tokens", "32",
         "--language-model-only"},
        "max_num_batched_tokens"},
+      {{"serve", model, "--port", "0", "--quantization", "fp8"}, "the checkpoint's is none"},
+      {{"serve", model, "--port", "0", "--generation-config", "/nonexistent"},
+       "there is no generation_config.json"},
+      {{"serve", model, "--port", "0", "--override-generation-config", R"({"temperature":5})"},
+       "temperature must be in [0, 2], found 5"},
   };
   for (const auto& test : cases) {
     std::vector<std::string> words = {GEM8_BINARY};

@@ -171,6 +171,17 @@ Status set_generation_config(const Given& given, ServeFlags& flags) {
   return {};
 }
 
+Status set_quantization(const Given& given, ServeFlags& flags) {
+  for (const std::string_view known : {"fp8", "compressed-tensors", "modelopt"}) {
+    if (given.first() == known) flags.quantization = known;
+  }
+  if (flags.quantization == given.first()) return {};
+  return fail(Code::kUnsupported,
+              "--quantization {}: checkpoints are served as they are (supported: fp8, "
+              "compressed-tensors, modelopt)",
+              given.first());
+}
+
 // ---- The table ----
 
 constexpr Flag kFlags[] = {

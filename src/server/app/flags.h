@@ -46,6 +46,7 @@ struct ServeFlags {
   bool fp8_activations = false;
   bool neutral_sampling = false;    ///< --generation-config vllm
   std::string generation_config;    ///< a folder, or empty: the model's
+  std::string quantization;         ///< the method that the checkpoint must have; empty: any
   Json override_generation_config;  ///< null or an object
 
   /// What was accepted without effect, one line each: "flag --swap-space has no effect here: ...".

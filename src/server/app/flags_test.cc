@@ -73,6 +73,13 @@ TEST(ServeFlags, Spellings) {
   EXPECT_TRUE(parsed("x --no-disable-uvicorn-access-log").access_log);
 }
 
+TEST(ServeFlags, Quantization) {
+  EXPECT_EQ(parsed("x").quantization, "");
+  EXPECT_EQ(parsed("x --quantization fp8").quantization, "fp8");
+  EXPECT_EQ(parsed("x -q compressed-tensors").quantization, "compressed-tensors");
+  EXPECT_EQ(refused("x --quantization fp8 --quantization awq").code, Code::kUnsupported);
+}
+
 TEST(ServeFlags, JsonValues) {
   const std::vector<std::string> given = {"x", "--allowed-origins", R"(["*"])",
                                           "--default-chat-template-kwargs",

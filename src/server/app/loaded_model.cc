@@ -119,6 +119,45 @@ Result<openai::GenerationDefaults> read_defaults(const LoadOptions& options,
   return defaults;
 }
 
+/// The defaults stand in every request that does not say better: out of range they would refuse all
+/// of these, one by one.
+Status check_defaults(const openai::GenerationDefaults& defaults) {
+  const SamplingParams params{
+      .temperature = static_cast<float>(defaults.temperature),
+      .top_p = static_cast<float>(defaults.top_p),
+      .min_p = static_cast<float>(defaults.min_p),
+      .top_k = defaults.top_k,
+      .repetition_penalty = static_cast<float>(defaults.repetition_penalty),
+  };
+  Status status = check_sampling_params(params, /*vocab=*/0);
+  if (!status) {
+    return fail(status.error().code, "generation_config.json with --override-generation-config: {}",
+                status.error().message);
+  }
+  return {};
+}
+
+/// The folder that --generation-config names must hold the file: the user did not ask for neutral
+/// values.
+Result<GenerationConfig> read_named_generation_config(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder / "generation_config.json", ignored)) {
+    return fail(Code::kNotFound, "--generation-config {}: there is no generation_config.json",
+                folder.string());
+  }
+  return read_generation_config(folder);
+}
+
+Status check_quantization(const std::string& wanted, const ModelConfig& config) {
+  const std::string_view found =
+      config.quantization ? quant_method_name(config.quantization->method) : "none";
+  if (wanted.empty() || wanted == found) return {};
+  return fail(Code::kInvalidArgument,
+              "--quantization {}: the checkpoint's is {}, and it is served as it is: quantise with "
+              "`gem8 quantize`",
+              wanted, found);
+}
+
 /// Divides the memory: the cache gets what is asked for or left, but no more than max_num_seqs
 /// requests can use.
 Result<KvCacheOptions> plan_memory(const LoadOptions& options, const TextConfig& config,
@@ -222,12 +261,14 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& wanted
   auto tokenizer = std::async(std::launch::async, [&dir] { return Tokenizer::load(dir); });
   GEM8_TRY(Checkpoint checkpoint, Checkpoint::open(dir));
   parts->checkpoint = std::make_shared<const Checkpoint>(std::move(checkpoint));
+  GEM8_RETURN_IF_ERROR(check_quantization(options.quantization, parts->checkpoint->config()));
   GEM8_TRY(const GenerationConfig model_generation, read_generation_config(dir));
   GenerationConfig generation = model_generation;
   if (!options.generation_config.empty()) {
-    GEM8_TRY(generation, read_generation_config(options.generation_config));
+    GEM8_TRY(generation, read_named_generation_config(options.generation_config));
   }
   GEM8_TRY(parts->defaults, read_defaults(options, generation));
+  GEM8_RETURN_IF_ERROR(check_defaults(parts->defaults));
   GEM8_TRY(parts->chat, load_chat_template(options, dir));
   watch.lap("checkpoint");
 
