@@ -7,19 +7,18 @@ namespace gem8::app {
 class Api::CompletionWriter final : public Api::Writer {
  public:
   /// `echoes`: the text that each choice begins with; empty without echo.
-  CompletionWriter(openai::CompletionReply reply, std::vector<std::string> echoes,
-                   std::size_t n_choices)
-      : reply_(std::move(reply)), echoes_(std::move(echoes)), offsets_(n_choices) {}
+  CompletionWriter(openai::CompletionReply reply, std::vector<std::string> echoes)
+      : reply_(std::move(reply)), echoes_(std::move(echoes)) {}
 
   std::string begin(std::size_t index, const std::optional<openai::Usage>& usage) override {
     if (echoes_.empty()) return {};
     openai::ChoiceDelta echo;
     echo.content = echoes_[index];
-    return reply_.delta_chunk(index, echo, offsets_[index], usage);
+    return reply_.delta_chunk(index, echo, usage);
   }
   std::string delta(std::size_t index, const openai::ChoiceDelta& delta,
                     const std::optional<openai::Usage>& usage) override {
-    return reply_.delta_chunk(index, delta, offsets_[index], usage);
+    return reply_.delta_chunk(index, delta, usage);
   }
   std::string usage(const openai::Usage& usage) override { return reply_.usage_chunk(usage); }
   Json whole(std::vector<openai::WholeChoice> choices, const openai::Usage& usage) override {
@@ -31,7 +30,6 @@ class Api::CompletionWriter final : public Api::Writer {
  private:
   openai::CompletionReply reply_;
   std::vector<std::string> echoes_;
-  std::vector<std::size_t> offsets_;
 };
 
 http::Task<void> Api::completions(Call& call) {
@@ -80,8 +78,7 @@ http::Task<void> Api::completions(Call& call) {
   answers.id = head.id;
   CompletionWriter writer(openai::CompletionReply(*model_.tokenizer, std::move(head),
                                                   openai::ReplyOptions::of(generation)),
-                          std::move(echoes),
-                          answers.prompts.size() * static_cast<std::size_t>(generation.n));
+                          std::move(echoes));
   answers.generation = std::move(request.generation);
   co_await answer(call, std::move(answers), writer);
 }

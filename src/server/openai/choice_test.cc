@@ -209,6 +209,31 @@ TEST(Choice, PlainTextHasNoStructure) {
   EXPECT_EQ(read("a<|channel>b", generation, {}).whole.content, "ab");
 }
 
+TEST(CompletionReply, OffsetsAreInTheText) {
+  Generation generation;
+  generation.sampling.n_logprobs = 0;
+  // One character of several byte tokens, and a token that is not shown.
+  const std::string text = "a\xF0\x9F\x98\x80 caf\xC3\xA9<|channel>b";
+  Choice choice(tokenizer(), generation, {});
+  std::size_t n_characters = 0;  // of the text so far
+  WholeChoice whole;
+  for (const TokenEvent& event : events_of(text)) {
+    ChoiceDelta delta = choice.feed(event);
+    ASSERT_EQ(delta.tokens.size(), 1u);
+    EXPECT_EQ(delta.tokens[0].text_offset, n_characters);
+    for (const char c : delta.content)
+      n_characters += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+    whole.add(std::move(delta));
+  }
+  EXPECT_EQ(whole.content,
+            "a\xF0\x9F\x98\x80 caf\xC3\xA9"
+            "b");
+  const Json logprobs = CompletionReply(tokenizer(), {}, {.n_logprobs = 0}).logprobs(whole.tokens);
+  const Json::Array& offsets = logprobs.find("text_offset")->as_array();
+  EXPECT_EQ(offsets.front(), Json(0));
+  EXPECT_EQ(offsets.back(), Json(8));  // of the end token: behind all of "a😀 caféb"
+}
+
 TEST(ChatReply, TopLogprobsBeginWithTheSampledToken) {
   const ChatReply reply(tokenizer(), {}, {.n_logprobs = 2});
   const TokenId id = tokenizer().encode("cat").front();

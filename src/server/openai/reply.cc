@@ -32,12 +32,6 @@ Json ids_body(const std::vector<ScoredToken>& tokens) {
   return ids;
 }
 
-std::size_t n_characters(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  }));
-}
-
 Json call_body(const WholeChoice::Call& call) {
   return Json::object(
       {{"id", call.id},
@@ -237,8 +231,7 @@ Json CompletionReply::body(Json choices) const {
                        {"choices", std::move(choices)}});
 }
 
-Json CompletionReply::logprobs(const std::vector<ScoredToken>& tokens,
-                               std::size_t& text_offset) const {
+Json CompletionReply::logprobs(const std::vector<ScoredToken>& tokens) const {
   if (!options_.n_logprobs || tokens.empty()) return {};
   Json offsets = Json::array();
   Json values = Json::array();
@@ -246,8 +239,7 @@ Json CompletionReply::logprobs(const std::vector<ScoredToken>& tokens,
   Json tops = Json::array();
   for (const ScoredToken& scored : tokens) {
     const std::string text = token_text(tokenizer_, scored.token.id, options_.tokens_as_ids);
-    offsets.push_back(text_offset);
-    text_offset += n_characters(text);
+    offsets.push_back(scored.text_offset);
     values.push_back(static_cast<double>(floored(scored.token.logprob)));
     texts.push_back(text);
     // A map: tokens of the same text collapse. The sampled token is in it whatever its rank.
@@ -268,11 +260,10 @@ Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage
   Json list = Json::array();
   for (std::size_t i = 0; i < choices.size(); ++i) {
     const WholeChoice& choice = choices[i];
-    std::size_t text_offset = 0;
     list.push_back(
         Json::object({{"index", i},
                       {"text", choice.content},
-                      {"logprobs", logprobs(choice.tokens, text_offset)},
+                      {"logprobs", logprobs(choice.tokens)},
                       {"finish_reason", choice.end.finish_reason},
                       {"stop_reason", choice.end.stop_reason},
                       {"token_ids", options_.token_ids ? ids_body(choice.tokens) : Json()},
@@ -289,9 +280,8 @@ Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage
 }
 
 std::string CompletionReply::delta_chunk(std::size_t index, const ChoiceDelta& delta,
-                                         std::size_t& text_offset,
                                          const std::optional<Usage>& usage) const {
-  Json scores = logprobs(delta.tokens, text_offset);
+  Json scores = logprobs(delta.tokens);
   Json ids = options_.token_ids ? ids_body(delta.tokens) : Json();
   if (delta.content.empty() && !delta.end && scores.is_null() && ids.is_null()) return {};
   Json result = body(Json::array(

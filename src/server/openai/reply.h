@@ -98,15 +98,12 @@ class CompletionReply {
       : tokenizer_(tokenizer), head_(std::move(head)), options_(options) {}
 
   Json whole(const std::vector<WholeChoice>& choices, const Usage& usage) const;
-  /// Empty when the delta says nothing. `text_offset` counts the characters of the choice's tokens
-  /// so far.
-  std::string delta_chunk(std::size_t index, const ChoiceDelta& delta, std::size_t& text_offset,
+  /// Empty when the delta says nothing.
+  std::string delta_chunk(std::size_t index, const ChoiceDelta& delta,
                           const std::optional<Usage>& usage) const;
   std::string usage_chunk(const Usage& usage) const;
 
-  /// `text_offset`: characters of the answer before the first of the tokens, and then behind the
-  /// last.
-  Json logprobs(const std::vector<ScoredToken>& tokens, std::size_t& text_offset) const;
+  Json logprobs(const std::vector<ScoredToken>& tokens) const;
 
  private:
   Json body(Json choices) const;
