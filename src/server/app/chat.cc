@@ -15,7 +15,7 @@ class Api::ChatWriter final : public Api::Writer {
         prompt_ids_(std::move(prompt_ids)) {}
 
   std::string begin(std::size_t index, const std::optional<openai::Usage>& usage) override {
-    return reply_.role_chunk(index, usage);
+    return reply_.role_chunk(index, usage, prompt_ids_);
   }
   std::string delta(std::size_t index, const openai::ChoiceDelta& delta,
                     const std::optional<openai::Usage>& usage) override {
@@ -99,10 +99,7 @@ http::Task<void> Api::chat_completions(Call& call) {
   parser.tools = request.tools;
   parser.drop_calls = request.tool_choice == openai::ToolChoice::kNone;
   Json prompt_ids;
-  if (request.generation.return_token_ids) {
-    prompt_ids = Json::array();
-    for (const TokenId id : *prompt) prompt_ids.push_back(value_of(id));
-  }
+  if (request.generation.return_token_ids) prompt_ids = openai::ids_body(*prompt);
 
   const openai::Generation& generation = request.generation;
   openai::ReplyHead head = reply_head(call, "chatcmpl-", request.request_id);

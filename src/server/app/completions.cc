@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "server/app/answer.h"
 #include "server/openai/completion_request.h"
 #include "text/chat/image_tokens.h"
@@ -6,30 +8,46 @@ namespace gem8::app {
 
 class Api::CompletionWriter final : public Api::Writer {
  public:
-  /// `echoes`: the text that each choice begins with; empty without echo.
-  CompletionWriter(openai::CompletionReply reply, std::vector<std::string> echoes)
-      : reply_(std::move(reply)), echoes_(std::move(echoes)) {}
+  /// `echoes`: the text that each choice begins with; empty without echo. `prompt_ids`: of each
+  /// choice, to be returned; empty when they are not.
+  CompletionWriter(openai::CompletionReply reply, std::vector<std::string> echoes,
+                   std::vector<std::vector<TokenId>> prompt_ids)
+      : reply_(std::move(reply)),
+        echoes_(std::move(echoes)),
+        prompt_ids_(std::move(prompt_ids)),
+        has_begun_(prompt_ids_.size()) {}
 
   std::string begin(std::size_t index, const std::optional<openai::Usage>& usage) override {
     if (echoes_.empty()) return {};
     openai::ChoiceDelta echo;
     echo.content = echoes_[index];
-    return reply_.delta_chunk(index, echo, usage);
+    return reply_.delta_chunk(index, echo, usage, first_ids(index));
   }
   std::string delta(std::size_t index, const openai::ChoiceDelta& delta,
                     const std::optional<openai::Usage>& usage) override {
-    return reply_.delta_chunk(index, delta, usage);
+    return reply_.delta_chunk(index, delta, usage, first_ids(index));
   }
   std::string usage(const openai::Usage& usage) override { return reply_.usage_chunk(usage); }
   Json whole(std::vector<openai::WholeChoice> choices, const openai::Usage& usage) override {
     for (std::size_t i = 0; i < echoes_.size(); ++i) choices[i].content.insert(0, echoes_[i]);
-    return reply_.whole(choices, usage);
+    std::vector<Json> ids(choices.size());
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = first_ids(i);
+    return reply_.whole(choices, usage, std::move(ids));
   }
   bool counts_reasoning() const override { return false; }
 
  private:
+  /// The prompt's ids for the first chunk of a choice, null for those that follow.
+  Json first_ids(std::size_t index) {
+    if (prompt_ids_.empty() || has_begun_[index]) return {};
+    has_begun_[index] = true;
+    return openai::ids_body(prompt_ids_[index]);
+  }
+
   openai::CompletionReply reply_;
   std::vector<std::string> echoes_;
+  std::vector<std::vector<TokenId>> prompt_ids_;
+  std::vector<bool> has_begun_;
 };
 
 http::Task<void> Api::completions(Call& call) {
@@ -51,6 +69,7 @@ http::Task<void> Api::completions(Call& call) {
 
   Answers answers;
   std::vector<std::string> echoes;
+  std::vector<std::vector<TokenId>> prompt_ids;
   for (openai::Prompt& prompt : request.prompts) {
     std::vector<TokenId> ids;
     if (const auto* text = std::get_if<std::string>(&prompt)) {
@@ -70,6 +89,8 @@ http::Task<void> Api::completions(Call& call) {
       const std::string echo = text != nullptr ? *text : model_.tokenizer->decode(ids);
       for (std::int64_t i = 0; i < request.generation.n; ++i) echoes.push_back(echo);
     }
+    if (request.generation.return_token_ids)
+      prompt_ids.insert(prompt_ids.end(), static_cast<std::size_t>(request.generation.n), ids);
     answers.prompts.push_back(std::move(ids));
   }
 
@@ -78,7 +99,7 @@ http::Task<void> Api::completions(Call& call) {
   answers.id = head.id;
   CompletionWriter writer(openai::CompletionReply(*model_.tokenizer, std::move(head),
                                                   openai::ReplyOptions::of(generation)),
-                          std::move(echoes));
+                          std::move(echoes), std::move(prompt_ids));
   answers.generation = std::move(request.generation);
   co_await answer(call, std::move(answers), writer);
 }

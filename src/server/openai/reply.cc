@@ -26,7 +26,7 @@ std::vector<TokenLogprob> sampled_first(const ScoredToken& scored, std::size_t n
   return list;
 }
 
-Json ids_body(const std::vector<ScoredToken>& tokens) {
+Json scored_ids_body(const std::vector<ScoredToken>& tokens) {
   Json ids = Json::array();
   for (const ScoredToken& scored : tokens) ids.push_back(value_of(scored.token.id));
   return ids;
@@ -84,6 +84,12 @@ Json usage_body(const Usage& usage) {
   return body;
 }
 
+Json ids_body(std::span<const TokenId> ids) {
+  Json list = Json::array();
+  for (const TokenId id : ids) list.push_back(value_of(id));
+  return list;
+}
+
 Json ChatReply::token_entry(TokenId id, float logprob) const {
   Json bytes = Json::array();
   for (const char byte : tokenizer_.token_bytes(id))
@@ -135,7 +141,7 @@ Json ChatReply::whole(const std::vector<WholeChoice>& choices, const Usage& usag
                       {"logprobs", logprobs(choice.tokens)},
                       {"finish_reason", choice.end.finish_reason},
                       {"stop_reason", choice.end.stop_reason},
-                      {"token_ids", options_.token_ids ? ids_body(choice.tokens) : Json()},
+                      {"token_ids", options_.token_ids ? scored_ids_body(choice.tokens) : Json()},
                       {"routed_experts", Json()}}));
   }
   return Json::object({{"id", head_.id},
@@ -164,14 +170,15 @@ Json ChatReply::chunk(Json choices, const std::optional<Usage>& usage) const {
   return body;
 }
 
-std::string ChatReply::role_chunk(std::size_t index, const std::optional<Usage>& usage) const {
+std::string ChatReply::role_chunk(std::size_t index, const std::optional<Usage>& usage,
+                                  const Json& prompt_token_ids) const {
   Json body = chunk(
       Json::array({Json::object({{"index", index},
                                  {"delta", Json::object({{"role", "assistant"}, {"content", ""}})},
                                  {"logprobs", Json()},
                                  {"finish_reason", Json()}})}),
       usage);
-  body.set("prompt_token_ids", Json());
+  body.set("prompt_token_ids", prompt_token_ids);
   body.set("prompt_text", Json());
   return sse_event(body);
 }
@@ -181,7 +188,7 @@ std::string ChatReply::delta_chunks(std::size_t index, const ChoiceDelta& delta,
                                     bool fingerprint_at_end) const {
   std::string events;
   Json scores = logprobs(delta.tokens);
-  Json ids = options_.token_ids && !delta.tokens.empty() ? ids_body(delta.tokens) : Json();
+  Json ids = options_.token_ids && !delta.tokens.empty() ? scored_ids_body(delta.tokens) : Json();
   // Log-probabilities and ids go with the first chunk of the token.
   const auto choice = [&](Json what) {
     return Json::object({{"index", index},
@@ -256,7 +263,8 @@ Json CompletionReply::logprobs(const std::vector<ScoredToken>& tokens) const {
                        {"top_logprobs", std::move(tops)}});
 }
 
-Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage& usage) const {
+Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage& usage,
+                            std::vector<Json> prompt_token_ids) const {
   Json list = Json::array();
   for (std::size_t i = 0; i < choices.size(); ++i) {
     const WholeChoice& choice = choices[i];
@@ -266,9 +274,9 @@ Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage
                       {"logprobs", logprobs(choice.tokens)},
                       {"finish_reason", choice.end.finish_reason},
                       {"stop_reason", choice.end.stop_reason},
-                      {"token_ids", options_.token_ids ? ids_body(choice.tokens) : Json()},
+                      {"token_ids", options_.token_ids ? scored_ids_body(choice.tokens) : Json()},
                       {"prompt_logprobs", Json()},
-                      {"prompt_token_ids", Json()},
+                      {"prompt_token_ids", std::move(prompt_token_ids[i])},
                       {"routed_experts", Json()}}));
   }
   Json result = body(std::move(list));
@@ -280,17 +288,21 @@ Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage
 }
 
 std::string CompletionReply::delta_chunk(std::size_t index, const ChoiceDelta& delta,
-                                         const std::optional<Usage>& usage) const {
+                                         const std::optional<Usage>& usage,
+                                         Json prompt_token_ids) const {
   Json scores = logprobs(delta.tokens);
-  Json ids = options_.token_ids ? ids_body(delta.tokens) : Json();
-  if (delta.content.empty() && !delta.end && scores.is_null() && ids.is_null()) return {};
+  Json ids = options_.token_ids ? scored_ids_body(delta.tokens) : Json();
+  if (delta.content.empty() && !delta.end && scores.is_null() && ids.is_null() &&
+      prompt_token_ids.is_null()) {
+    return {};
+  }
   Json result = body(Json::array(
       {Json::object({{"index", index},
                      {"text", delta.content},
                      {"logprobs", std::move(scores)},
                      {"finish_reason", delta.end ? Json(delta.end->finish_reason) : Json()},
                      {"stop_reason", delta.end ? delta.end->stop_reason : Json()},
-                     {"prompt_token_ids", Json()},
+                     {"prompt_token_ids", std::move(prompt_token_ids)},
                      {"token_ids", std::move(ids)}})}));
   if (usage) result.set("usage", usage_body(*usage));
   return sse_event(result);
