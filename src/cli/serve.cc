@@ -30,6 +30,11 @@ void print_plan(const app::MemoryPlan& plan, const app::LoadOptions& options) {
            options.max_num_seqs);
 }
 
+/// The host as it stands in URLs: IPv6 addresses in brackets.
+std::string url_host(const std::string& host) {
+  return host.find(':') == std::string::npos ? host : fmt::format("[{}]", host);
+}
+
 /// A setting that vLLM takes from the environment.
 std::optional<std::int64_t> environment_integer(const char* name) {
   constexpr std::int64_t kMost = std::int64_t{1} << 40;
@@ -161,7 +166,8 @@ Result<int> run_serve(const std::vector<std::string>& words, const CommonOptions
            std::chrono::duration<double>(Clock::now() - start).count(), line,
            common.thread_count());
   log_info("Application startup complete.");
-  log_info("Uvicorn running on http://{}:{} (Press CTRL+C to quit)", flags.host, server->port());
+  log_info("Uvicorn running on http://{}:{} (Press CTRL+C to quit)", url_host(flags.host),
+           server->port());
   const int signal = server->run([&api](http::Exchange& exchange) { return api.handle(exchange); });
   log_info("stopped");
   return signal == SIGINT ? 130 : kDone;
