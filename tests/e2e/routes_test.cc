@@ -242,16 +242,36 @@ TEST(RoutesWithFlags, TemplateVariablesOfTheServer) {
             n_tokens(R"("max_tokens":1,"chat_template_kwargs":{"enable_thinking":false})"));
 }
 
-TEST(RoutesWithFlags, WhatIsTooMuchForTheTemplateIsNotTriedAgain) {
+TEST(RoutesWithFlags, WhatTheTemplateRefusesIsAWrongRequest) {
   const TemporaryFolder folder;
-  const std::string endless = folder.write("endless.jinja", "{{ 'x' * 1000000000 }}");
-  const Served served({"--chat-template", endless});
-  for (const char* path : {"/v1/chat/completions", "/tokenize"}) {
-    const HttpClient::Reply reply = served.ask("POST", path, chat(""));
-    EXPECT_EQ(reply.status, 400) << reply.body;
-    EXPECT_EQ(reply.header("retry-after"), "") << path;
-    EXPECT_EQ(at(*parse_json(reply.body), "error.param"), Json("messages")) << reply.body;
+  const Served served(
+      {"--chat-template",
+       folder.write("picky.jinja",
+                    "{% if messages[0].content == 'bad' %}{{ raise_exception('no') }}{% endif %}"
+                    "{% for tool in tools or [] %}{% if tool.function.name == 'bad' %}"
+                    "{{ raise_exception('no') }}{% endif %}{% endfor %}"
+                    "{% if mood == 'bad' %}{{ raise_exception('no') }}{% endif %}"
+                    "{% if messages[0].content == 'long' %}{{ 'x' * 1000000000 }}{% endif %}ok")});
+  const std::string tool = R"("tools":[{"type":"function","function":{"name":"bad"}}])";
+  const struct {
+    std::string body;
+    const char* param;
+  } cases[] = {
+      {chat("", "bad"), "messages"},
+      {chat(tool, "x"), "tools"},
+      {chat(R"("chat_template_kwargs":{"mood":"bad"})", "x"), "chat_template_kwargs"},
+      {chat(R"("chat_template_kwargs":{"bos_token":"x"})", "x"), "chat_template_kwargs"},
+      {chat("", "long"), "messages"},  // and no 503: it would be as long the next time
+  };
+  for (const auto& test : cases) {
+    for (const char* path : {"/v1/chat/completions", "/tokenize"}) {
+      const HttpClient::Reply reply = served.ask("POST", path, test.body);
+      EXPECT_EQ(reply.status, 400) << test.body;
+      EXPECT_EQ(reply.header("retry-after"), "") << test.body;
+      EXPECT_EQ(at(*parse_json(reply.body), "error.param"), Json(test.param)) << reply.body;
+    }
   }
+  EXPECT_EQ(served.ask("POST", "/tokenize", chat("", "good")).status, 200);
 }
 
 }  // namespace

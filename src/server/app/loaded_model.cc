@@ -246,6 +246,19 @@ Result<std::optional<ChatTemplate>> load_chat_template(const LoadOptions& option
   return *std::move(chat);
 }
 
+/// The field that a template's complaint is about: the one without which there is none. The
+/// template sees all of them together, and says only what it does not like.
+std::string field_of_complaint(const ChatTemplate& chat, const Json& body) {
+  for (const char* field : {"tools", "chat_template_kwargs"}) {
+    const Json* value = body.find(field);
+    if (value == nullptr || value->is_null() || *value == Json::object()) continue;
+    Json without = body;
+    without.set(field, Json());
+    if (render_chat(chat, without)) return field;
+  }
+  return "messages";
+}
+
 }  // namespace
 
 LoadedModel::LoadedModel(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -381,11 +394,13 @@ ServedModel LoadedModel::served(std::vector<std::string> names) const {
     if (request.tool_choice != openai::ToolChoice::kNone) body.set("tools", request.tools);
     Result<std::string> text = render_chat(*parts->chat, body);
     if (!text) {
-      // Whatever the template objects to, it stands in the messages. Too long for the template's
-      // limits is no passing shortage: the same messages meet the same limit again.
       const Error error = std::move(text).error();
-      const Code code = error.code == Code::kExhausted ? Code::kInvalidArgument : error.code;
-      return std::unexpected(Error{code, error.text(), "messages"});
+      // Beyond the template's limits is no passing shortage: the same messages meet the same limit
+      // again.
+      if (error.code == Code::kExhausted)
+        return std::unexpected(Error{Code::kInvalidArgument, error.text(), "messages"});
+      return std::unexpected(
+          Error{error.code, error.text(), field_of_complaint(*parts->chat, body)});
     }
     return parts->tokenizer->encode(*text);
   };
