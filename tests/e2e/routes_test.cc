@@ -274,5 +274,30 @@ TEST(RoutesWithFlags, WhatTheTemplateRefusesIsAWrongRequest) {
   EXPECT_EQ(served.ask("POST", "/tokenize", chat("", "good")).status, 200);
 }
 
+TEST(RoutesWithFlags, LongChatsHoldUpNobody) {
+  const TemporaryFolder folder;
+  const Served served(
+      {"--chat-template",
+       folder.write("slow.jinja",
+                    "{% if messages[0].content != 'short' %}{% for a in range(2000) %}"
+                    "{% for b in range(1000) %}{% endfor %}{% endfor %}"
+                    "{{ raise_exception('long') }}{% endif %}x")});
+  // Two, as many as there are I/O threads, each busy for a fifth of a second, or more.
+  const std::string request =
+      HttpClient::request("POST", "/v1/chat/completions", chat("", std::string(10'000, 'x')));
+  HttpClient first(served.port()), second(served.port());
+  first.send(request);
+  second.send(request);
+  const std::string refused =
+      R"(http_requests_total{handler="/v1/chat/completions",method="POST",status="4xx"})";
+  for (int i = 0; i < 3; ++i) {
+    served.post("/v1/chat/completions", chat(R"("max_tokens":1)", "short"));
+    ASSERT_EQ(served.metric(refused), -1.0) << "the long ones were answered before";
+  }
+  EXPECT_EQ(first.read_reply().status, 400);
+  EXPECT_EQ(second.read_reply().status, 400);
+  EXPECT_EQ(served.metric(refused), 2.0);
+}
+
 }  // namespace
 }  // namespace gem8::testing

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "foundation/job_queue.h"
 #include "server/app/metrics.h"
 #include "server/app/served_model.h"
 #include "server/http/exchange.h"
@@ -60,6 +61,17 @@ class Api {
   http::Task<void> chat_completions(Call& call);
   http::Task<void> completions(Call& call);
 
+  /// What `read` makes of the request's body, and why it cannot. A long body is read on one of
+  /// readers_: its JSON, template and tokens would hold up every stream and probe of an I/O thread.
+  template <class T>
+  http::Task<Result<T>> read_body(Call& call, Result<T> (Api::*read)(std::string_view body) const);
+  struct ChatPrompt;
+  struct CompletionPrompts;
+  Result<ChatPrompt> read_chat(std::string_view body) const;
+  Result<CompletionPrompts> read_completion(std::string_view body) const;
+  Result<Json> tokenized(std::string_view body) const;
+  Result<Json> detokenized(std::string_view body) const;
+
   struct Answers;
   class Writer;
   class ChatWriter;
@@ -99,6 +111,7 @@ class Api {
   Metrics metrics_;
   std::int64_t created_;
   std::atomic<std::int64_t> load_{0};
+  JobQueue readers_;  // last: its jobs use the members above
 };
 
 }  // namespace gem8::app

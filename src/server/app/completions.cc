@@ -50,48 +50,52 @@ class Api::CompletionWriter final : public Api::Writer {
   std::vector<bool> has_begun_;
 };
 
-http::Task<void> Api::completions(Call& call) {
-  Result<openai::CompletionRequest> parsed =
-      openai::parse_completion_request(call.request().body, model_.defaults);
-  if (parsed) {
-    if (Status known = check_model(parsed->model); !known) parsed = std::unexpected(known.error());
-  }
-  if (parsed && *parsed->generation.max_tokens == 0) {
-    parsed = std::unexpected(
+struct Api::CompletionPrompts {
+  openai::CompletionRequest request;
+  std::vector<std::vector<TokenId>> ids;  ///< of each prompt
+  std::vector<std::string> echoes;        ///< of each choice; empty without echo
+};
+
+Result<Api::CompletionPrompts> Api::read_completion(std::string_view body) const {
+  CompletionPrompts read;
+  GEM8_TRY(read.request, openai::parse_completion_request(body, model_.defaults));
+  GEM8_RETURN_IF_ERROR(check_model(read.request.model));
+  if (*read.request.generation.max_tokens == 0) {
+    return std::unexpected(
         Error{Code::kUnsupported, "max_tokens 0 is not supported yet: ask for 1", "max_tokens"});
   }
-  if (!parsed) {
-    co_await fail(call, parsed.error());
+  for (openai::Prompt& prompt : read.request.prompts) {
+    const auto* text = std::get_if<std::string>(&prompt);
+    std::vector<TokenId> ids = text != nullptr
+                                   ? encode_plain(*text, read.request.add_special_tokens)
+                                   : std::move(std::get<std::vector<TokenId>>(prompt));
+    // Images come with chat messages: a placeholder here would stand for nothing.
+    if (const auto checked = expand_images(ids, {}, model_.media_tokens); !checked)
+      return std::unexpected(Error{checked.error().code, checked.error().message, "prompt"});
+    if (read.request.echo) {
+      const std::string echo = text != nullptr ? *text : model_.tokenizer->decode(ids);
+      for (std::int64_t i = 0; i < read.request.generation.n; ++i) read.echoes.push_back(echo);
+    }
+    read.ids.push_back(std::move(ids));
+  }
+  return read;
+}
+
+http::Task<void> Api::completions(Call& call) {
+  Result<CompletionPrompts> read = co_await read_body(call, &Api::read_completion);
+  if (!read) {
+    co_await fail(call, read.error());
     co_return;
   }
-  openai::CompletionRequest request = *std::move(parsed);
+  openai::CompletionRequest& request = read->request;
   if (options_.force_include_usage) request.generation.include_usage = true;
 
   Answers answers;
-  std::vector<std::string> echoes;
+  answers.prompts = std::move(read->ids);
   std::vector<std::vector<TokenId>> prompt_ids;
-  for (openai::Prompt& prompt : request.prompts) {
-    std::vector<TokenId> ids;
-    if (const auto* text = std::get_if<std::string>(&prompt)) {
-      ids = encode_plain(*text, request.add_special_tokens);
-    } else {
-      ids = std::move(std::get<std::vector<TokenId>>(prompt));
-    }
-    // Images come with chat messages: a placeholder here would stand for nothing.
-    if (const auto checked = expand_images(ids, {}, model_.media_tokens); !checked) {
-      // A name of its own: GCC 12 destroys an aggregate built inside co_await twice.
-      const Error error{checked.error().code, checked.error().message, "prompt"};
-      co_await fail(call, error);
-      co_return;
-    }
-    if (request.echo) {
-      const auto* text = std::get_if<std::string>(&prompt);
-      const std::string echo = text != nullptr ? *text : model_.tokenizer->decode(ids);
-      for (std::int64_t i = 0; i < request.generation.n; ++i) echoes.push_back(echo);
-    }
-    if (request.generation.return_token_ids)
-      prompt_ids.insert(prompt_ids.end(), static_cast<std::size_t>(request.generation.n), ids);
-    answers.prompts.push_back(std::move(ids));
+  for (const std::vector<TokenId>& ids : answers.prompts) {
+    if (!request.generation.return_token_ids) break;
+    prompt_ids.insert(prompt_ids.end(), static_cast<std::size_t>(request.generation.n), ids);
   }
 
   const openai::Generation& generation = request.generation;
@@ -99,7 +103,7 @@ http::Task<void> Api::completions(Call& call) {
   answers.id = head.id;
   CompletionWriter writer(openai::CompletionReply(*model_.tokenizer, std::move(head),
                                                   openai::ReplyOptions::of(generation)),
-                          std::move(echoes), std::move(prompt_ids));
+                          std::move(read->echoes), std::move(prompt_ids));
   answers.generation = std::move(request.generation);
   co_await answer(call, std::move(answers), writer);
 }
