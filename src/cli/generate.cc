@@ -81,9 +81,9 @@ openai::Generation generation_of(const GenerateOptions& options,
   return generation;
 }
 
-/// Feeds the answer's tokens to `choice`, and what they add to `out`, until it ends.
-Result<Finish> read_answer(RequestHandle& handle, openai::Choice& choice,
-                           openai::WholeChoice& whole, bool stream) {
+/// Feeds the answer's tokens to `choice`, and what they add to `whole`, until it ends.
+Result<RequestTimes> read_answer(RequestHandle& handle, openai::Choice& choice,
+                                 openai::WholeChoice& whole, bool stream) {
   TokenEvent event;
   for (;;) {
     if (interrupted != 0) return fail(Code::kCancelled, "interrupted");
@@ -93,7 +93,7 @@ Result<Finish> read_answer(RequestHandle& handle, openai::Choice& choice,
     openai::ChoiceDelta delta = choice.feed(event);
     if (stream) GEM8_RETURN_IF_ERROR(write_stdout(delta.content));
     whole.add(std::move(delta));
-    if (event.finish) return *event.finish;
+    if (event.finish) return event.times;
   }
 }
 
@@ -127,10 +127,9 @@ Result<int> run_generate(const GenerateOptions& options, const CommonOptions& co
   GEM8_TRY(RequestHandle handle, model->engine().submit(std::move(request)));
   openai::WholeChoice whole;
   const bool json = options.format == "json";
-  GEM8_TRY(const Finish finish, read_answer(handle, choice, whole, !json));
+  GEM8_TRY(const RequestTimes times, read_answer(handle, choice, whole, !json));
   if (!json) GEM8_RETURN_IF_ERROR(write_stdout("\n"));
 
-  const RequestTimes& times = finish.times;
   const double prefill_s = seconds_between(times.queued, times.first_token);
   const double decode_s = seconds_between(times.first_token, times.last_token);
   const auto n_output = static_cast<double>(choice.n_tokens());

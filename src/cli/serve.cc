@@ -30,6 +30,11 @@ void print_plan(const app::MemoryPlan& plan, const app::LoadOptions& options) {
            options.max_num_seqs);
 }
 
+/// The host as it stands in URLs: IPv6 addresses in brackets.
+std::string url_host(const std::string& host) {
+  return host.find(':') == std::string::npos ? host : fmt::format("[{}]", host);
+}
+
 /// A setting that vLLM takes from the environment.
 std::optional<std::int64_t> environment_integer(const char* name) {
   constexpr std::int64_t kMost = std::int64_t{1} << 40;
@@ -79,6 +84,7 @@ app::LoadOptions load_options(const app::ServeFlags& flags, const CommonOptions&
                            .neutral_sampling = flags.neutral_sampling,
                            .generation_config = flags.generation_config,
                            .override_generation_config = flags.override_generation_config,
+                           .quantization = flags.quantization,
                            .images = flags.max_images != 0u};
   options.max_num_batched_tokens = flags.max_num_batched_tokens.value_or(
       std::max(options.max_num_batched_tokens, flags.max_num_seqs.value_or(0)));
@@ -160,7 +166,8 @@ Result<int> run_serve(const std::vector<std::string>& words, const CommonOptions
            std::chrono::duration<double>(Clock::now() - start).count(), line,
            common.thread_count());
   log_info("Application startup complete.");
-  log_info("Uvicorn running on http://{}:{} (Press CTRL+C to quit)", flags.host, server->port());
+  log_info("Uvicorn running on http://{}:{} (Press CTRL+C to quit)", url_host(flags.host),
+           server->port());
   const int signal = server->run([&api](http::Exchange& exchange) { return api.handle(exchange); });
   log_info("stopped");
   return signal == SIGINT ? 130 : kDone;

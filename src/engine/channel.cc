@@ -38,12 +38,12 @@ bool TokenChannel::has_room() {
   return ring_.with([](const Ring& ring) { return ring.n_events + 1 < ring.slots.size(); });
 }
 
-void TokenChannel::push(std::optional<SampledToken> token, const std::vector<TokenLogprob>& top,
-                        std::optional<Finish> finish) {
+void TokenChannel::push(const RequestTimes& times, std::optional<SampledToken> token,
+                        const std::vector<TokenLogprob>& top, std::optional<Finish> finish) {
   const bool wake = ring_.with([&](Ring& ring) {
     GEM8_CHECK(ring.n_events < ring.slots.size());
     TokenEvent& slot = ring.slots[(ring.first + ring.n_events) % ring.slots.size()];
-    slot.time = Clock::now();
+    slot.times = times;
     slot.token = token;
     slot.top.assign(top.begin(), top.end());
     slot.finish = std::move(finish);

@@ -38,8 +38,8 @@ class TokenChannel {
 
   // Writer.
   bool has_room();  ///< for a token; the end of the request always has room
-  void push(std::optional<SampledToken> token, const std::vector<TokenLogprob>& top,
-            std::optional<Finish> finish);
+  void push(const RequestTimes& times, std::optional<SampledToken> token,
+            const std::vector<TokenLogprob>& top, std::optional<Finish> finish);
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
 
   // Reader.

@@ -140,7 +140,7 @@ void Engine::take_inbox() {
   inbox_.with([this](auto& inbox) { std::swap(inbox, arrivals_); });
   for (auto& sequence : arrivals_) {
     if (dead_) {
-      sequence->channel->push({}, {},
+      sequence->channel->push(sequence->times, {}, {},
                               Finish{.reason = EndReason::kError,
                                      .error = {Code::kInternal, "the engine has stopped", {}}});
       in_flight_.fetch_sub(1);
@@ -304,11 +304,10 @@ void Engine::sample(std::span<const PlannedChunk> plan) {
     sequence.times.last_token = now;
     std::optional<Finish> end = finish_of(sequence, token);
     if (!end) {
-      sequence.channel->push(sampled.token, sequence.top, std::nullopt);
+      sequence.channel->push(sequence.times, sampled.token, sequence.top, std::nullopt);
       continue;
     }
-    end->times = sequence.times;
-    sequence.channel->push(sampled.token, sequence.top, std::move(end));
+    sequence.channel->push(sequence.times, sampled.token, sequence.top, std::move(end));
     finish(&sequence, std::nullopt);
   }
 }
@@ -328,10 +327,7 @@ std::optional<Finish> Engine::finish_of(const Sequence& sequence, TokenId token)
 void Engine::finish(Sequence* sequence, std::optional<Finish> end) {
   const std::unique_ptr<Sequence> removed = scheduler_.remove(sequence);
   if (removed->times.scheduled != Clock::time_point{}) runner_.close(removed->seq);
-  if (end) {
-    end->times = removed->times;
-    removed->channel->push(std::nullopt, {}, std::move(end));
-  }
+  if (end) removed->channel->push(removed->times, std::nullopt, {}, std::move(end));
   in_flight_.fetch_sub(1);
 }
 

@@ -53,6 +53,33 @@ TEST_F(EngineTest, RefusesWhatCannotRun) {
   EXPECT_NE(too_long.error().message.find("200"), std::string::npos);
 }
 
+TEST_F(EngineTest, RefusesAllowedTokensThatCannotBeChosen) {
+  start();
+  const struct {
+    std::vector<TokenId> allowed;
+    std::int64_t min_tokens;
+    std::vector<TokenId> stop;
+    bool refused;
+  } cases[] = {
+      {ids({63}), 0, {}, true},         // suppressed
+      {ids({63, 62, 1}), 2, {}, true},  // and the model's end tokens
+      {ids({10}), 2, ids({10}), true},  // and the request's
+      {ids({62}), 0, {}, false},        // an end token ends the answer
+      {ids({63, 10}), 2, {}, false},   {ids({10, 11}), 2, ids({10}), false},
+  };
+  for (const auto& test : cases) {
+    EngineRequest request = greedy(prompt_of(4), 5);
+    request.sampling.allowed_token_ids = test.allowed;
+    request.min_tokens = test.min_tokens;
+    request.stop_token_ids = test.stop;
+    const Result<RequestHandle> handle = engine->submit(std::move(request));
+    EXPECT_EQ(handle.has_value(), !test.refused) << value_of(test.allowed.front());
+    if (handle) continue;
+    EXPECT_EQ(handle.error().code, Code::kInvalidArgument);
+    EXPECT_EQ(handle.error().context, "allowed_token_ids");
+  }
+}
+
 TEST_F(EngineTest, RefusesMorePagesThanThereAre) {
   FakeRunner tight({8, 8});
   engine = *Engine::start(tight, pool, small_options());

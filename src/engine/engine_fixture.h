@@ -28,6 +28,7 @@ inline std::vector<TokenId> prompt_of(int n, int salt = 0) {
 struct Answer {
   std::vector<TokenId> tokens;
   Finish finish;
+  RequestTimes times;
 };
 
 inline Answer collect(RequestHandle& handle) {
@@ -36,6 +37,7 @@ inline Answer collect(RequestHandle& handle) {
   const auto deadline = Clock::now() + std::chrono::seconds(60);
   while (handle.receive_until(event, deadline)) {
     if (event.token) answer.tokens.push_back(event.token->id);
+    answer.times = event.times;
     if (event.finish) {
       answer.finish = *event.finish;
       return answer;

@@ -13,9 +13,23 @@ TEST_F(EngineTest, AnswersWithMaxTokensTokens) {
   const Answer answer = ask(greedy(prompt_of(5), 7));
   EXPECT_EQ(answer.tokens.size(), 7u);
   EXPECT_EQ(answer.finish.reason, EndReason::kLength);
-  EXPECT_LE(answer.finish.times.queued, answer.finish.times.scheduled);
-  EXPECT_LE(answer.finish.times.first_token, answer.finish.times.last_token);
+  EXPECT_LE(answer.times.queued, answer.times.scheduled);
+  EXPECT_LE(answer.times.first_token, answer.times.last_token);
   EXPECT_TRUE(eventually([&] { return runner.n_open() == 0; }));
+}
+
+TEST_F(EngineTest, EveryTokenCarriesTheTimesOfItsRequest) {
+  start();
+  RequestHandle handle = *engine->submit(greedy(prompt_of(5), 3));
+  TokenEvent event;
+  for (int i = 0; i < 3; ++i) {  // a reader may leave after any of them
+    ASSERT_TRUE(handle.receive_until(event, Clock::now() + 60s));
+    EXPECT_LT(Clock::time_point{}, event.times.queued);
+    EXPECT_LE(event.times.queued, event.times.scheduled);
+    EXPECT_LE(event.times.scheduled, event.times.first_token);
+    EXPECT_LE(event.times.first_token, event.times.last_token);
+  }
+  EXPECT_TRUE(event.finish);
 }
 
 TEST_F(EngineTest, TheContextEndsAnAnswerToo) {

@@ -64,13 +64,12 @@ struct Finish {
   std::optional<TokenId>
       stop_token;  ///< the token that stopped it, unless it is the model's primary end token
   Error error;     ///< of kError
-  RequestTimes times;
 };
 
 /// A sampled token, or the end of the request, or both: the last token's event carries the end. The
 /// stop token is reported too.
 struct TokenEvent {
-  Clock::time_point time;  ///< when it was sampled
+  RequestTimes times;  ///< of the request so far
   std::optional<SampledToken> token;
   std::vector<TokenLogprob> top;  ///< the n_logprobs best, when asked for
   std::optional<Finish> finish;

@@ -88,6 +88,25 @@ Status check_images(std::span<const PromptImage> images, std::span<const Unsplit
   return {};
 }
 
+/// Some allowed token can be chosen at every step: end tokens cannot while min_tokens forbids them.
+Status check_allowed(const Sequence& sequence, const EngineRequest& request,
+                     const EndTokens& end_tokens) {
+  const std::vector<TokenId>& allowed = request.sampling.allowed_token_ids;
+  if (allowed.empty()) return {};
+  std::vector<TokenId> banned = end_tokens.suppress;
+  if (request.min_tokens > 0)
+    banned.insert(banned.end(), sequence.stop_ids.begin(), sequence.stop_ids.end());
+  std::ranges::sort(banned);  // both lists may be as long as the vocabulary
+  const bool some_left = std::ranges::any_of(
+      allowed, [&](TokenId id) { return !std::ranges::binary_search(banned, id); });
+  if (some_left) return {};
+  return refuse("allowed_token_ids",
+                request.min_tokens == 0
+                    ? "allowed_token_ids: the model never chooses any of them"
+                    : "allowed_token_ids: all of them end the answer, which min_tokens forbids, or "
+                      "are never chosen by the model");
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Sequence>> make_sequence(EngineRequest request, const EngineOptions& options,
@@ -125,6 +144,7 @@ Result<std::unique_ptr<Sequence>> make_sequence(EngineRequest request, const Eng
                               options.end_tokens.eos.end());
     sequence->stop_ids.push_back(options.end_tokens.primary);
   }
+  GEM8_RETURN_IF_ERROR(check_allowed(*sequence, request, options.end_tokens));
   sequence->tokens = std::move(request.prompt);
   if (request.sampling.n_logprobs)
     sequence->top.reserve(static_cast<std::size_t>(*request.sampling.n_logprobs));

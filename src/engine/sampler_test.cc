@@ -235,6 +235,8 @@ TEST(SamplingParams, OutOfRangeNamesTheField) {
       {"presence_penalty", {.presence_penalty = 3.0f}},
       {"frequency_penalty", {.frequency_penalty = -2.5f}},
       {"repetition_penalty", {.repetition_penalty = 0.0f}},
+      {"repetition_penalty", {.repetition_penalty = 1e-40f}},
+      {"repetition_penalty", {.repetition_penalty = 2e-38f}},
       {"repetition_penalty", {.repetition_penalty = kInf}},
       {"logit_bias", {.logit_bias = {{TokenId{10}, 1.0f}}}},
       {"allowed_token_ids", {.allowed_token_ids = {TokenId{-1}}}},
@@ -247,6 +249,7 @@ TEST(SamplingParams, OutOfRangeNamesTheField) {
     EXPECT_EQ(status.error().context, test.field);
   }
   EXPECT_TRUE(check_sampling_params({}, 10));
+  EXPECT_TRUE(check_sampling_params({.repetition_penalty = kMinRepetitionPenalty}, 10));
   EXPECT_TRUE(check_sampling_params({.temperature = 2.0f, .top_p = 1.0f, .top_k = -1}, 10));
 }
 

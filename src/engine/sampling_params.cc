@@ -30,11 +30,13 @@ Status check_sampling_params(const SamplingParams& params, std::int64_t vocab) {
   GEM8_RETURN_IF_ERROR(check_range("min_p", params.min_p, 0.0, true, 1.0));
   GEM8_RETURN_IF_ERROR(check_range("presence_penalty", params.presence_penalty, -2.0, true, 2.0));
   GEM8_RETURN_IF_ERROR(check_range("frequency_penalty", params.frequency_penalty, -2.0, true, 2.0));
-  if (!(params.repetition_penalty > 0.0f && std::isfinite(params.repetition_penalty))) {
-    return std::unexpected(Error{Code::kInvalidArgument,
-                                 fmt::format("repetition_penalty must be greater than 0, found {}",
-                                             params.repetition_penalty),
-                                 "repetition_penalty"});
+  if (!(params.repetition_penalty >= kMinRepetitionPenalty &&
+        std::isfinite(params.repetition_penalty))) {
+    return std::unexpected(Error{
+        Code::kInvalidArgument,
+        fmt::format("repetition_penalty must be greater than 0, and no less than {}, found {}",
+                    kMinRepetitionPenalty, params.repetition_penalty),
+        "repetition_penalty"});
   }
   if (params.top_k < -1) {
     return std::unexpected(

@@ -22,7 +22,7 @@ struct SamplingParams {
   std::int64_t top_k = 0;           ///< 0 and -1: off
   float presence_penalty = 0.0f;    ///< -2 to 2
   float frequency_penalty = 0.0f;   ///< -2 to 2
-  float repetition_penalty = 1.0f;  ///< > 0
+  float repetition_penalty = 1.0f;  ///< at least kMinRepetitionPenalty
   std::uint64_t seed = 0;
   std::vector<LogitBias> logit_bias;
   std::vector<TokenId> allowed_token_ids;  ///< empty: all
@@ -36,6 +36,9 @@ struct SamplingParams {
   }
 };
 
+/// A smaller one would make infinities of logits, and then there is no best token. 1e6 is beyond
+/// every model's logits, 100 the smallest temperature's inverse, 3e38 what a float holds.
+inline constexpr float kMinRepetitionPenalty = 1e-30f;
 /// The largest n_logprobs.
 inline constexpr std::int32_t kMaxLogprobs = 20;
 

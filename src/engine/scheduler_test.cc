@@ -115,7 +115,7 @@ TEST(Scheduler, AFullChannelIsLeftOut) {
   Fixture f(roomy(8, 10));
   Sequence* a = f.add(1);
   f.step();
-  while (a->channel->has_room()) a->channel->push(SampledToken{}, {}, std::nullopt);
+  while (a->channel->has_room()) a->channel->push({}, SampledToken{}, {}, std::nullopt);
   EXPECT_TRUE(f.step().empty());
   TokenEvent event;
   EXPECT_TRUE(a->channel->receive(event));

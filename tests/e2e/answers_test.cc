@@ -120,6 +120,19 @@ TEST_F(Answers, SeedsRepeatWithAndWithoutCompany) {
   EXPECT_NE(content(ask(R"("seed":8,"temperature":1.5,"ignore_eos":true,"max_tokens":40)")), alone);
 }
 
+TEST_F(Answers, EqualPromptsOfOneRequestDiffer) {
+  const std::string members =
+      R"("prompt":["The cat","The cat"],"temperature":2,"top_k":0,"top_p":1,"ignore_eos":true,"max_tokens":24)";
+  const auto texts = [&](const std::string& body) {
+    const Json reply = served->post("/v1/completions", body);
+    return std::pair(at(reply, "choices.0.text"), at(reply, "choices.1.text"));
+  };
+  const auto [first, second] = texts("{" + members + "}");
+  EXPECT_NE(first, second);
+  const auto [same, again] = texts("{" + members + R"(,"seed":3})");
+  EXPECT_EQ(same, again);
+}
+
 TEST_F(Answers, ManyStreamsAtATime) {
   const std::string expected = content(ask(kGreedy));
   const std::string body = chat(std::string(kGreedy) + R"(,"stream":true)");
@@ -221,6 +234,40 @@ TEST_F(Answers, Completions) {
   std::string text;
   for (const Json& event : events) text += at(event, "choices.0.text").as_string();
   EXPECT_EQ(text, at(echoed, "choices.0.text").as_string());
+}
+
+TEST_F(Answers, TokenIdsOfPromptsAndAnswers) {
+  const std::string asked = std::string(kGreedy) + R"(,"return_token_ids":true)";
+  const Json in_chat = at(ask(asked), "prompt_token_ids");
+  EXPECT_EQ(in_chat, at(served->post("/tokenize", chat("")), "tokens"));
+  const std::vector<Json> events = stream(asked);
+  EXPECT_EQ(at(events[0], "prompt_token_ids"), in_chat);
+  EXPECT_EQ(events[1].find("prompt_token_ids"), nullptr);
+
+  const std::string members =
+      R"("prompt":["The cat","A dog sat"],"n":2,"seed":1,"ignore_eos":true,"max_tokens":3)";
+  const auto prompt_of = [](const Json& reply, std::size_t choice) {
+    return at(reply, fmt::format("choices.{}.prompt_token_ids", choice));
+  };
+  EXPECT_TRUE(prompt_of(served->post("/v1/completions", "{" + members + "}"), 0).is_null());
+  const Json reply =
+      served->post("/v1/completions", "{" + members + R"(,"return_token_ids":true})");
+  const Json tokens[] = {
+      at(served->post("/tokenize", R"({"prompt":"The cat"})"), "tokens"),
+      at(served->post("/tokenize", R"({"prompt":"A dog sat"})"), "tokens"),
+  };
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(prompt_of(reply, i), tokens[i / 2]) << i;
+  for (const char* echo : {"", R"(,"echo":true)"}) {
+    std::vector<int> n_given(4);
+    for (const Json& event : events_of(served->ask(
+             "POST", "/v1/completions",
+             "{" + members + R"(,"return_token_ids":true,"stream":true)" + echo + "}"))) {
+      const auto index = static_cast<std::size_t>(at(event, "choices.0.index").as_int());
+      const Json given = prompt_of(event, 0);
+      EXPECT_EQ(given, n_given[index]++ == 0 ? tokens[index / 2] : Json()) << echo;
+    }
+    for (const int n : n_given) EXPECT_GE(n, 3) << echo;
+  }
 }
 
 TEST_F(Answers, Images) {

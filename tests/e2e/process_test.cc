@@ -1,6 +1,9 @@
 // Starting and ending the process.
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "tests/e2e/served.h"
 
@@ -16,6 +19,17 @@ TEST(ServeProcess, SaysWhatScriptsWaitFor) {
         "Application startup complete.", "ready after "}) {
     EXPECT_NE(errors.find(line), std::string::npos) << line << "\n" << errors;
   }
+}
+
+TEST(ServeProcess, AddressesOfIpv6AreSaidAsInUrls) {
+  const int probe = ::socket(AF_INET6, SOCK_STREAM, 0);
+  const sockaddr_in6 loopback{.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+  const bool has_ipv6 =
+      ::bind(probe, reinterpret_cast<const sockaddr*>(&loopback), sizeof loopback) == 0;
+  ::close(probe);
+  if (!has_ipv6) GTEST_SKIP() << "no IPv6 here";
+  Process process({GEM8_BINARY, "serve", tiny_model().string(), "--host", "::1", "--port", "0"});
+  EXPECT_TRUE(process.says("Uvicorn running on http://[::1]:")) << process.errors();
 }
 
 TEST(ServeProcess, TerminationLetsAnswersFinish) {
@@ -72,6 +86,11 @@ TEST(ServeProcess, WhatCannotBeDoneEndsWith2) {
       {{"serve", model, "--port", "0", "--max-num-seqs", "64", "--max-num-batched-tokens", "32",
         "--language-model-only"},
        "max_num_batched_tokens"},
+      {{"serve", model, "--port", "0", "--quantization", "fp8"}, "the checkpoint's is none"},
+      {{"serve", model, "--port", "0", "--generation-config", "/nonexistent"},
+       "there is no generation_config.json"},
+      {{"serve", model, "--port", "0", "--override-generation-config", R"({"temperature":5})"},
+       "temperature must be in [0, 2], found 5"},
   };
   for (const auto& test : cases) {
     std::vector<std::string> words = {GEM8_BINARY};

@@ -9,8 +9,8 @@ namespace {
 class Routes : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    served =
-        std::make_unique<Served>(std::vector<std::string>{"--served-model-name", "tiny", "alias"});
+    served = std::make_unique<Served>(
+        std::vector<std::string>{"--served-model-name", "tiny", "alias", "some/one"});
   }
   static void TearDownTestSuite() { served.reset(); }
   static std::unique_ptr<Served> served;
@@ -31,7 +31,7 @@ TEST_F(Routes, Operational) {
 TEST_F(Routes, Models) {
   const Json models = *parse_json(served->ask("GET", "/v1/models").body);
   EXPECT_EQ(at(models, "object"), Json("list"));
-  ASSERT_EQ(at(models, "data").as_array().size(), 2u);
+  ASSERT_EQ(at(models, "data").as_array().size(), 3u);
   EXPECT_EQ(at(models, "data.0.id"), Json("tiny"));
   EXPECT_EQ(at(models, "data.1.id"), Json("alias"));
   EXPECT_EQ(at(models, "data.0.object"), Json("model"));
@@ -39,7 +39,16 @@ TEST_F(Routes, Models) {
   EXPECT_EQ(at(models, "data.0.max_model_len"), Json(16384));
   EXPECT_TRUE(at(models, "data.0.created").is_int());
   EXPECT_EQ(at(*parse_json(served->ask("GET", "/v1/models/alias").body), "id"), Json("alias"));
-  EXPECT_EQ(served->ask("GET", "/v1/models/other").status, 404);
+  for (const char* path : {"/v1/models/some/one", "/v1/models/some%2Fone",
+                           "/v1/models/%73ome%2fone", "http://localhost/v1/models/some/one"}) {
+    EXPECT_EQ(at(*parse_json(served->ask("GET", path).body), "id"), Json("some/one")) << path;
+  }
+  for (const char* path : {"/v1/models/other", "/v1/models/%ff", "/v1/models/%00", "/v1/models/%zz",
+                           "/v1/models/some%252Fone"}) {
+    const HttpClient::Reply reply = served->ask("GET", path);
+    EXPECT_EQ(reply.status, 404) << path;
+    EXPECT_EQ(at(*parse_json(reply.body), "error.code"), Json(404)) << path;
+  }
 }
 
 TEST_F(Routes, UnknownRouteAndWrongMethod) {
@@ -52,6 +61,20 @@ TEST_F(Routes, UnknownRouteAndWrongMethod) {
   EXPECT_EQ(reply.status, 405);
   EXPECT_EQ(reply.header("allow"), "POST");
   EXPECT_EQ(at(*parse_json(reply.body), "detail"), Json("Method Not Allowed"));
+  EXPECT_EQ(served->ask("DELETE", "/v1/models").header("allow"), "GET, HEAD");
+}
+
+TEST_F(Routes, HeadIsGetWithoutItsBody) {
+  HttpClient client(served->port());
+  for (const char* path : {"/health", "/v1/models", "/metrics", "/nowhere"}) {
+    client.send(HttpClient::request("HEAD", path));
+    HttpClient::Reply head;
+    ASSERT_TRUE(client.read_head(head)) << path;
+    const HttpClient::Reply whole = client.ask("GET", path);
+    EXPECT_EQ(head.status, whole.status) << path;
+    EXPECT_EQ(head.header("content-type"), whole.header("content-type")) << path;
+    EXPECT_FALSE(head.header("content-length").empty()) << path;
+  }
 }
 
 TEST_F(Routes, ExactErrorObjects) {
@@ -67,7 +90,7 @@ TEST_F(Routes, ExactErrorObjects) {
       {"/v1/chat/completions", "{}", "Content-Type: text/plain\r\n", 400,
        R"({"error":{"message":"Unsupported Media Type: Only 'application/json' is allowed","type":"Bad Request","param":null,"code":400}})"},
       {"/v1/chat/completions", chat(R"("model":"x")"), "", 404,
-       R"({"error":{"message":"The model `x` does not exist. Valid aliases: tiny, alias.","type":"NotFoundError","param":"model","code":404}})"},
+       R"({"error":{"message":"The model `x` does not exist. Valid aliases: tiny, alias, some/one.","type":"NotFoundError","param":"model","code":404}})"},
       {"/v1/chat/completions", chat(R"("temperature":3)"), "", 400,
        R"({"error":{"message":"temperature must be in [0, 2], found 3","type":"BadRequestError","param":"temperature","code":400}})"},
       {"/v1/chat/completions", chat(R"("max_completion_tokens":99999)"), "", 400,
@@ -95,6 +118,10 @@ TEST_F(Routes, WrongValuesNameTheirField) {
       {R"("min_tokens":9,"max_tokens":5)", "min_tokens"},
       {R"("logit_bias":{"99999":1})", "logit_bias"},
       {R"("stop_token_ids":[-1])", "stop_token_ids"},
+      {R"("allowed_token_ids":[106],"min_tokens":2,"max_tokens":5)", "allowed_token_ids"},
+      {R"("stream":true,"allowed_token_ids":[1,106],"min_tokens":2,"max_tokens":5)",
+       "allowed_token_ids"},
+      {R"("repetition_penalty":1e-40)", "repetition_penalty"},
       {R"("stream":true,"temperature":"hot")", "temperature"},
       {R"("stream":true,"top_p":7)", "top_p"},
   };
@@ -168,6 +195,14 @@ TEST_F(Routes, MetricsHaveTheirNames) {
   }
 }
 
+TEST_F(Routes, MethodsThatAreNoneShareASeries) {
+  const std::string other = R"(http_requests_total{handler="none",method="other",status="4xx"})";
+  EXPECT_EQ(served->ask("WHATEVER", "/nowhere").status, 404);
+  EXPECT_EQ(served->ask("get", "/nowhere").status, 404);
+  EXPECT_EQ(served->metric(other), 2.0);
+  EXPECT_EQ(served->ask("GET", "/metrics").body.find("WHATEVER"), std::string::npos);
+}
+
 TEST_F(Routes, BrowsersNeedTheFlag) {
   const HttpClient::Reply reply = served->ask(
       "OPTIONS", "/v1/models", {}, "Origin: http://a\r\nAccess-Control-Request-Method: GET\r\n");
@@ -193,6 +228,75 @@ TEST(RoutesWithFlags, KeysAndOrigins) {
                      "Origin: http://a\r\nAccess-Control-Request-Method: GET\r\n");
   EXPECT_EQ(reply.status, 200);
   EXPECT_EQ(reply.header("access-control-allow-origin"), "*");
+}
+
+TEST(RoutesWithFlags, TemplateVariablesOfTheServer) {
+  const Served served({"--default-chat-template-kwargs", R"({"enable_thinking":true})"});
+  const auto n_tokens = [&](const char* members) {
+    const std::string body = chat(members);
+    const Json counted = at(served.post("/tokenize", body), "count");
+    EXPECT_EQ(counted, at(served.post("/v1/chat/completions", body), "usage.prompt_tokens"));
+    return counted.as_int();
+  };
+  EXPECT_GT(n_tokens(R"("max_tokens":1)"),
+            n_tokens(R"("max_tokens":1,"chat_template_kwargs":{"enable_thinking":false})"));
+}
+
+TEST(RoutesWithFlags, WhatTheTemplateRefusesIsAWrongRequest) {
+  const TemporaryFolder folder;
+  const Served served(
+      {"--chat-template",
+       folder.write("picky.jinja",
+                    "{% if messages[0].content == 'bad' %}{{ raise_exception('no') }}{% endif %}"
+                    "{% for tool in tools or [] %}{% if tool.function.name == 'bad' %}"
+                    "{{ raise_exception('no') }}{% endif %}{% endfor %}"
+                    "{% if mood == 'bad' %}{{ raise_exception('no') }}{% endif %}"
+                    "{% if messages[0].content == 'long' %}{{ 'x' * 1000000000 }}{% endif %}ok")});
+  const std::string tool = R"("tools":[{"type":"function","function":{"name":"bad"}}])";
+  const struct {
+    std::string body;
+    const char* param;
+  } cases[] = {
+      {chat("", "bad"), "messages"},
+      {chat(tool, "x"), "tools"},
+      {chat(R"("chat_template_kwargs":{"mood":"bad"})", "x"), "chat_template_kwargs"},
+      {chat(R"("chat_template_kwargs":{"bos_token":"x"})", "x"), "chat_template_kwargs"},
+      {chat("", "long"), "messages"},  // and no 503: it would be as long the next time
+  };
+  for (const auto& test : cases) {
+    for (const char* path : {"/v1/chat/completions", "/tokenize"}) {
+      const HttpClient::Reply reply = served.ask("POST", path, test.body);
+      EXPECT_EQ(reply.status, 400) << test.body;
+      EXPECT_EQ(reply.header("retry-after"), "") << test.body;
+      EXPECT_EQ(at(*parse_json(reply.body), "error.param"), Json(test.param)) << reply.body;
+    }
+  }
+  EXPECT_EQ(served.ask("POST", "/tokenize", chat("", "good")).status, 200);
+}
+
+TEST(RoutesWithFlags, LongChatsHoldUpNobody) {
+  const TemporaryFolder folder;
+  const Served served(
+      {"--chat-template",
+       folder.write("slow.jinja",
+                    "{% if messages[0].content != 'short' %}{% for a in range(2000) %}"
+                    "{% for b in range(1000) %}{% endfor %}{% endfor %}"
+                    "{{ raise_exception('long') }}{% endif %}x")});
+  // Two, as many as there are I/O threads, each busy for a fifth of a second, or more.
+  const std::string request =
+      HttpClient::request("POST", "/v1/chat/completions", chat("", std::string(10'000, 'x')));
+  HttpClient first(served.port()), second(served.port());
+  first.send(request);
+  second.send(request);
+  const std::string refused =
+      R"(http_requests_total{handler="/v1/chat/completions",method="POST",status="4xx"})";
+  for (int i = 0; i < 3; ++i) {
+    served.post("/v1/chat/completions", chat(R"("max_tokens":1)", "short"));
+    ASSERT_EQ(served.metric(refused), -1.0) << "the long ones were answered before";
+  }
+  EXPECT_EQ(first.read_reply().status, 400);
+  EXPECT_EQ(second.read_reply().status, 400);
+  EXPECT_EQ(served.metric(refused), 2.0);
 }
 
 }  // namespace

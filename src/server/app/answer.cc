@@ -5,6 +5,11 @@
 namespace gem8::app {
 namespace {
 
+/// Tokens of an answer that are taken before what they say is written. On busy cores the engine is
+/// as fast as this reader: without a bound there is always one more, and the client sees nothing
+/// until the end.
+constexpr int kTokensAtOnce = 64;
+
 /// One answer in the making.
 struct Running {
   RequestHandle handle;
@@ -15,7 +20,6 @@ struct Running {
   bool ended = false;
   std::string finish_reason;
   RequestTimes times;
-  Clock::time_point last_token;
 };
 
 openai::Usage usage_of(const std::vector<Running>& answers, std::int64_t prompt_tokens,
@@ -43,16 +47,17 @@ class LoadGuard {
 http::Task<void> Api::answer(Call& call, Answers asked, Writer& writer) {
   const LoadGuard guard(load_);
   const openai::Generation& generation = asked.generation;
-  const std::uint64_t seed = generation.has_seed ? generation.sampling.seed : ambient_.random();
   std::int64_t prompt_tokens = 0;
   for (const auto& prompt : asked.prompts) prompt_tokens += std::ssize(prompt);
-  if (!generation.has_seed && !generation.sampling.greedy())
-    log_verbose("{}: seed {}", asked.id, seed);
 
   std::vector<Running> answers;
   answers.reserve(asked.prompts.size() * static_cast<std::size_t>(generation.n));
   std::optional<Error> failed;
   for (std::size_t prompt = 0; prompt < asked.prompts.size() && !failed; ++prompt) {
+    // Drawn for each: prompts of one batch that are alike are sent to see different answers.
+    const std::uint64_t seed = generation.has_seed ? generation.sampling.seed : ambient_.random();
+    if (!generation.has_seed && !generation.sampling.greedy())
+      log_verbose("{}: prompt {}, seed {}", asked.id, prompt, seed);
     for (std::int64_t sample = 0; sample < generation.n && !failed; ++sample) {
       EngineRequest request;
       request.prompt = asked.prompts[prompt];
@@ -108,12 +113,15 @@ http::Task<void> Api::answer(Call& call, Answers asked, Writer& writer) {
   std::size_t n_ended = 0;
   while (sent && !failed && n_ended < answers.size()) {
     std::string out;
+    bool more = false;  // there may be events that nobody will be woken for
     for (std::size_t i = 0; i < answers.size() && !failed; ++i) {
       Running& answer = answers[i];
       // Clients want the choices to appear in order: a later one waits in its channel until the
       // earlier have begun.
       if (generation.stream && i > 0 && !answers[i - 1].begun) break;
-      while (!answer.ended && answer.handle.receive(event)) {
+      int n_taken = 0;
+      while (!answer.ended && n_taken < kTokensAtOnce && answer.handle.receive(event)) {
+        ++n_taken;
         if (event.finish && event.finish->reason == EndReason::kError) {
           failed = event.finish->error;
           break;
@@ -122,27 +130,17 @@ http::Task<void> Api::answer(Call& call, Answers asked, Writer& writer) {
           failed = Error{Code::kUnavailable, "the server is shutting down", {}};
           break;
         }
-        if (event.token) {
-          if (answer.times.first_token == Clock::time_point{}) {
-            answer.times.first_token = event.time;
-          } else {
-            metrics_.observe_token_gap(
-                std::chrono::duration<double>(event.time - answer.last_token).count());
-          }
-          answer.last_token = event.time;
+        if (event.token && answer.times.first_token != Clock::time_point{}) {
+          const Clock::duration gap = event.times.last_token - answer.times.last_token;
+          metrics_.observe_token_gap(std::chrono::duration<double>(gap).count());
         }
+        answer.times = event.times;
         openai::ChoiceDelta delta = answer.choice.feed(event);
         if (delta.end) {
           answer.ended = true;
           answer.finish_reason = delta.end->finish_reason;
           ++n_ended;
-          if (event.finish) {
-            answer.times = event.finish->times;
-          } else {  // a stop string: the engine knows nothing of it
-            answer.times.last_token = event.time;
-            answer.times.queued = answer.times.scheduled = call.received;
-          }
-          answer.handle = {};
+          answer.handle = {};  // after a stop string the engine would go on
         }
         if (generation.stream) {
           std::optional<openai::Usage> usage;
@@ -159,11 +157,12 @@ http::Task<void> Api::answer(Call& call, Answers asked, Writer& writer) {
         }
         answer.begun = true;
       }
+      more |= n_taken == kTokensAtOnce;
     }
     if (failed) break;
     if (!out.empty()) {
       sent = co_await call.exchange.write(out);
-    } else if (n_ended < answers.size()) {
+    } else if (!more && n_ended < answers.size()) {
       sent = co_await call.exchange.wait();
     }
   }

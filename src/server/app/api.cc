@@ -5,14 +5,19 @@
 
 #include "foundation/log.h"
 #include "server/app/api_call.h"
+#include "server/media/percent_encoding.h"
 #include "server/openai/chat_request.h"
 #include "server/openai/fields.h"
+#include "text/unicode/utf8.h"
 
 namespace gem8::app {
 namespace {
 
 /// Longer ids from clients are cut: they come back in every chunk.
 constexpr std::size_t kMaxRequestId = 256;
+
+/// They share the cores with the engine, and take them from it only while long requests arrive.
+constexpr std::size_t kReaderThreads = 2;
 
 bool starts_with_ignoring_case(std::string_view text, std::string_view prefix) {
   return text.size() >= prefix.size() &&
@@ -39,8 +44,9 @@ std::string clean_request_id(std::string_view id) {
   return clean;
 }
 
-/// Whether `methods` ("GET, POST") lists the method.
+/// Whether `methods` ("GET, POST") lists the method. HEAD may be asked wherever GET may.
 bool lists_method(std::string_view methods, std::string_view method) {
+  if (method == "HEAD") method = "GET";
   while (!methods.empty()) {
     const std::size_t comma = methods.find(", ");
     if (methods.substr(0, comma) == method) return true;
@@ -99,7 +105,8 @@ Api::Api(Engine& engine, ServedModel model, ImageService* images, ApiOptions opt
       options_(std::move(options)),
       ambient_(std::move(ambient)),
       metrics_(model_.names.front(), model_.max_model_len),
-      created_(ambient_.unix_seconds()) {}
+      created_(ambient_.unix_seconds()),
+      readers_(kReaderThreads) {}
 
 http::Response Api::transport_error(int status, std::string message) {
   return {.status = status,
@@ -140,7 +147,9 @@ http::Task<void> Api::handle(http::Exchange& exchange) {
     Json body = openai::error_body(openai::api_error(405, "Method Not Allowed"));
     body.set("detail", "Method Not Allowed");
     http::Response response{.status = 405, .body = to_text(body), .headers = common_headers(call)};
-    response.headers.emplace_back("Allow", entry->methods);
+    std::string allowed(entry->methods);
+    if (lists_method(allowed, "HEAD")) allowed += ", HEAD";
+    response.headers.emplace_back("Allow", std::move(allowed));
     call.status = 405;
     co_await exchange.respond(std::move(response));
   } else if (request.method == "POST" && call.path != "/ping" &&
@@ -304,12 +313,26 @@ http::Task<void> Api::models(Call& call) {
 }
 
 http::Task<void> Api::one_model(Call& call) {
-  const std::string name = call.path.substr(std::string_view("/v1/models/").size());
+  // Clients encode the slash of "owner/name", or do not. What decodes to no text names no model,
+  // and must not get into the answer.
+  std::string name = call.path.substr(std::string_view("/v1/models/").size());
+  if (auto decoded = percent_decoded(name); decoded && utf8::is_valid(*decoded))
+    name = *std::move(decoded);
   if (const Status known = check_model(name); !known) {
     co_await fail(call, known.error());
     co_return;
   }
   co_await send(call, 200, model_body(name));
+}
+
+Result<std::vector<TokenId>> Api::render(openai::ChatRequest& request) const {
+  if (options_.default_template_kwargs.is_object()) {
+    Json kwargs = options_.default_template_kwargs;
+    for (JsonMember& member : request.template_kwargs.as_object())
+      kwargs.set(member.key, std::move(member.value));
+    request.template_kwargs = std::move(kwargs);
+  }
+  return model_.render(request);
 }
 
 std::vector<TokenId> Api::encode_plain(const std::string& text, bool add_bos) const {
@@ -319,7 +342,7 @@ std::vector<TokenId> Api::encode_plain(const std::string& text, bool add_bos) co
   return ids;
 }
 
-http::Task<void> Api::tokenize(Call& call) {
+Result<Json> Api::tokenized(std::string_view text) const {
   // Two forms: a prompt, or a chat whose template is applied.
   const auto ids_of = [this](const Json& body) -> Result<std::vector<TokenId>> {
     if (!body.is_object())
@@ -328,31 +351,32 @@ http::Task<void> Api::tokenize(Call& call) {
     GEM8_TRY(const std::optional<std::string> model, fields.string("model"));
     GEM8_RETURN_IF_ERROR(check_model(model.value_or("")));
     if (fields.find("messages") != nullptr) {
-      GEM8_TRY(const openai::ChatRequest request, openai::parse_chat_prompt(body));
-      return model_.render(request);
+      GEM8_TRY(openai::ChatRequest request, openai::parse_chat_prompt(body));
+      return render(request);
     }
     GEM8_TRY(const std::optional<std::string> prompt, fields.string("prompt"));
     if (!prompt) return openai::mistyped("prompt", "prompt: field required");
     GEM8_TRY(const std::optional<bool> add_special, fields.boolean("add_special_tokens"));
     return encode_plain(*prompt, add_special.value_or(true));
   };
-  const auto answer_to = [&](std::string_view text) -> Result<Json> {
-    GEM8_TRY(const Json body, parse_json(text));
-    GEM8_TRY(const std::vector<TokenId> ids, ids_of(body));
-    GEM8_TRY(const std::optional<bool> with_strings,
-             openai::Fields(body).boolean("return_token_strs"));
-    Json tokens = Json::array();
-    Json strings = with_strings.value_or(false) ? Json::array() : Json();
-    for (const TokenId id : ids) {
-      tokens.push_back(value_of(id));
-      if (!strings.is_null()) strings.push_back(model_.tokenizer->piece(id));
-    }
-    return Json::object({{"count", ids.size()},
-                         {"max_model_len", model_.max_model_len},
-                         {"tokens", std::move(tokens)},
-                         {"token_strs", std::move(strings)}});
-  };
-  Result<Json> reply = answer_to(call.request().body);
+  GEM8_TRY(const Json body, parse_json(text));
+  GEM8_TRY(const std::vector<TokenId> ids, ids_of(body));
+  GEM8_TRY(const std::optional<bool> with_strings,
+           openai::Fields(body).boolean("return_token_strs"));
+  Json tokens = Json::array();
+  Json strings = with_strings.value_or(false) ? Json::array() : Json();
+  for (const TokenId id : ids) {
+    tokens.push_back(value_of(id));
+    if (!strings.is_null()) strings.push_back(model_.tokenizer->piece(id));
+  }
+  return Json::object({{"count", ids.size()},
+                       {"max_model_len", model_.max_model_len},
+                       {"tokens", std::move(tokens)},
+                       {"token_strs", std::move(strings)}});
+}
+
+http::Task<void> Api::tokenize(Call& call) {
+  Result<Json> reply = co_await read_body(call, &Api::tokenized);
   if (!reply) {
     co_await fail(call, reply.error());
     co_return;
@@ -360,26 +384,26 @@ http::Task<void> Api::tokenize(Call& call) {
   co_await send(call, 200, *std::move(reply));
 }
 
-http::Task<void> Api::detokenize(Call& call) {
-  const auto answer_to = [&](std::string_view text) -> Result<Json> {
-    GEM8_TRY(const Json body, parse_json(text));
-    if (!body.is_object())
-      return openai::mistyped("", "the body is {}, wanted a JSON object", body.kind_name());
-    const openai::Fields fields(body);
-    GEM8_TRY(const std::optional<std::string> model, fields.string("model"));
-    GEM8_RETURN_IF_ERROR(check_model(model.value_or("")));
-    if (fields.find("tokens") == nullptr)
-      return openai::mistyped("tokens", "tokens: field required");
-    GEM8_TRY(const std::vector<TokenId> ids, fields.token_ids("tokens"));
-    for (const TokenId id : ids) {
-      if (value_of(id) < 0 ||
-          static_cast<std::size_t>(value_of(id)) >= model_.tokenizer->vocab_size()) {
-        return openai::bad_field("tokens", "Token id {} is out of vocabulary", value_of(id));
-      }
+Result<Json> Api::detokenized(std::string_view text) const {
+  GEM8_TRY(const Json body, parse_json(text));
+  if (!body.is_object())
+    return openai::mistyped("", "the body is {}, wanted a JSON object", body.kind_name());
+  const openai::Fields fields(body);
+  GEM8_TRY(const std::optional<std::string> model, fields.string("model"));
+  GEM8_RETURN_IF_ERROR(check_model(model.value_or("")));
+  if (fields.find("tokens") == nullptr) return openai::mistyped("tokens", "tokens: field required");
+  GEM8_TRY(const std::vector<TokenId> ids, fields.token_ids("tokens"));
+  for (const TokenId id : ids) {
+    if (value_of(id) < 0 ||
+        static_cast<std::size_t>(value_of(id)) >= model_.tokenizer->vocab_size()) {
+      return openai::bad_field("tokens", "Token id {} is out of vocabulary", value_of(id));
     }
-    return Json::object({{"prompt", model_.tokenizer->decode(ids)}});
-  };
-  Result<Json> reply = answer_to(call.request().body);
+  }
+  return Json::object({{"prompt", model_.tokenizer->decode(ids)}});
+}
+
+http::Task<void> Api::detokenize(Call& call) {
+  Result<Json> reply = co_await read_body(call, &Api::detokenized);
   if (!reply) {
     co_await fail(call, reply.error());
     co_return;

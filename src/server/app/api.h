@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "foundation/job_queue.h"
 #include "server/app/metrics.h"
 #include "server/app/served_model.h"
 #include "server/http/exchange.h"
@@ -60,6 +61,17 @@ class Api {
   http::Task<void> chat_completions(Call& call);
   http::Task<void> completions(Call& call);
 
+  /// What `read` makes of the request's body, and why it cannot. A long body is read on one of
+  /// readers_: its JSON, template and tokens would hold up every stream and probe of an I/O thread.
+  template <class T>
+  http::Task<Result<T>> read_body(Call& call, Result<T> (Api::*read)(std::string_view body) const);
+  struct ChatPrompt;
+  struct CompletionPrompts;
+  Result<ChatPrompt> read_chat(std::string_view body) const;
+  Result<CompletionPrompts> read_completion(std::string_view body) const;
+  Result<Json> tokenized(std::string_view body) const;
+  Result<Json> detokenized(std::string_view body) const;
+
   struct Answers;
   class Writer;
   class ChatWriter;
@@ -80,6 +92,8 @@ class Api {
   bool authorized(const http::Request& request) const;
   bool allows_origin(std::string_view origin) const;
   Status check_model(const std::string& name) const;
+  /// The prompt of a chat, its template variables completed by the server's.
+  Result<std::vector<TokenId>> render(openai::ChatRequest& request) const;
   std::vector<TokenId> encode_plain(const std::string& text, bool add_bos) const;
   /// The id of a reply: X-Request-Id, else the body's request_id, else a new one.
   static std::string reply_id(const Call& call, std::string_view prefix, std::string_view in_body);
@@ -97,6 +111,7 @@ class Api {
   Metrics metrics_;
   std::int64_t created_;
   std::atomic<std::int64_t> load_{0};
+  JobQueue readers_;  // last: its jobs use the members above
 };
 
 }  // namespace gem8::app

@@ -1,7 +1,5 @@
-#include <memory>
 #include <utility>
 
-#include "foundation/guarded.h"
 #include "server/app/answer.h"
 #include "server/app/prompt_images.h"
 
@@ -15,7 +13,7 @@ class Api::ChatWriter final : public Api::Writer {
         prompt_ids_(std::move(prompt_ids)) {}
 
   std::string begin(std::size_t index, const std::optional<openai::Usage>& usage) override {
-    return reply_.role_chunk(index, usage);
+    return reply_.role_chunk(index, usage, prompt_ids_);
   }
   std::string delta(std::size_t index, const openai::ChoiceDelta& delta,
                     const std::optional<openai::Usage>& usage) override {
@@ -42,22 +40,11 @@ http::Task<Result<std::vector<PromptImage>>> Api::prepare_images(Call& call,
     std::vector<ImageSource> sources;
     for (openai::ImagePart& part : request.images)
       sources.push_back({std::move(part.url), std::move(part.field)});
-    // The client may leave meanwhile: then nobody looks at the result.
-    using Arrived = Guarded<std::optional<Result<std::vector<PreparedImage>>>>;
-    const auto arrived = std::make_shared<Arrived>();
-    images_->submit(std::move(sources), request.soft_tokens,
-                    [arrived, wake = call.exchange.waker()](auto result) {
-                      arrived->with([&](auto& slot) { slot = std::move(result); });
-                      wake();
-                    });
-    std::optional<Result<std::vector<PreparedImage>>> result;
-    while (!result) {
-      if (Status waited = co_await call.exchange.wait(); !waited)
-        co_return std::unexpected(waited.error());
-      result = arrived->with([](auto& slot) { return std::exchange(slot, std::nullopt); });
-    }
-    if (!*result) co_return std::unexpected(result->error());
-    prepared = **std::move(result);
+    Arriving<std::vector<PreparedImage>> arriving(call.exchange);
+    images_->submit(std::move(sources), request.soft_tokens, arriving.receiver());
+    Result<std::vector<PreparedImage>> result = co_await arriving.wait();
+    if (!result) co_return std::unexpected(result.error());
+    prepared = *std::move(result);
   }
 
   Result<std::vector<PromptImage>> images =
@@ -66,51 +53,43 @@ http::Task<Result<std::vector<PromptImage>>> Api::prepare_images(Call& call,
   co_return images;
 }
 
-http::Task<void> Api::chat_completions(Call& call) {
-  Result<openai::ChatRequest> parsed =
-      openai::parse_chat_request(call.request().body, model_.defaults);
-  if (parsed) {
-    if (Status known = check_model(parsed->model); !known) parsed = std::unexpected(known.error());
-  }
-  if (parsed && !parsed->images.empty() && images_ == nullptr) {
-    parsed = std::unexpected(Error{Code::kUnsupported, "this model takes no images, only text",
-                                   parsed->images.front().field});
-  }
-  if (!parsed) {
-    co_await fail(call, parsed.error());
-    co_return;
-  }
-  openai::ChatRequest request = *std::move(parsed);
-  if (options_.default_template_kwargs.is_object()) {
-    Json kwargs = options_.default_template_kwargs;
-    for (JsonMember& member : request.template_kwargs.as_object())
-      kwargs.set(member.key, std::move(member.value));
-    request.template_kwargs = std::move(kwargs);
-  }
-  if (!request.generation.max_tokens)
-    request.generation.max_tokens = model_.defaults.max_new_tokens;
-  if (options_.force_include_usage) request.generation.include_usage = true;
+struct Api::ChatPrompt {
+  openai::ChatRequest request;
+  std::vector<TokenId> ids;
+};
 
-  Result<std::vector<TokenId>> prompt = model_.render(request);
-  if (!prompt) {
-    co_await fail(call, prompt.error());
+Result<Api::ChatPrompt> Api::read_chat(std::string_view body) const {
+  GEM8_TRY(openai::ChatRequest request, openai::parse_chat_request(body, model_.defaults));
+  GEM8_RETURN_IF_ERROR(check_model(request.model));
+  if (!request.images.empty() && images_ == nullptr) {
+    return std::unexpected(Error{Code::kUnsupported, "this model takes no images, only text",
+                                 request.images.front().field});
+  }
+  GEM8_TRY(std::vector<TokenId> ids, render(request));
+  return ChatPrompt{std::move(request), std::move(ids)};
+}
+
+http::Task<void> Api::chat_completions(Call& call) {
+  Result<ChatPrompt> read = co_await read_body(call, &Api::read_chat);
+  if (!read) {
+    co_await fail(call, read.error());
     co_return;
   }
-  Result<std::vector<PromptImage>> images = co_await prepare_images(call, request, *prompt);
+  openai::ChatRequest& request = read->request;
+  std::vector<TokenId>& prompt = read->ids;
+  if (options_.force_include_usage) request.generation.include_usage = true;
+  Result<std::vector<PromptImage>> images = co_await prepare_images(call, request, prompt);
   if (!images) {
     co_await fail(call, images.error());
     co_return;
   }
 
   ParserOptions parser;
-  parser.prompt_tail = *prompt;
+  parser.prompt_tail = prompt;
   parser.tools = request.tools;
   parser.drop_calls = request.tool_choice == openai::ToolChoice::kNone;
   Json prompt_ids;
-  if (request.generation.return_token_ids) {
-    prompt_ids = Json::array();
-    for (const TokenId id : *prompt) prompt_ids.push_back(value_of(id));
-  }
+  if (request.generation.return_token_ids) prompt_ids = openai::ids_body(prompt);
 
   const openai::Generation& generation = request.generation;
   openai::ReplyHead head = reply_head(call, "chatcmpl-", request.request_id);
@@ -119,7 +98,7 @@ http::Task<void> Api::chat_completions(Call& call) {
   ChatWriter writer(
       openai::ChatReply(*model_.tokenizer, std::move(head), openai::ReplyOptions::of(generation)),
       !generation.include_usage, std::move(prompt_ids));
-  answers.prompts.push_back(*std::move(prompt));
+  answers.prompts.push_back(std::move(prompt));
   answers.images = *std::move(images);
   answers.choice.parser = std::move(parser);
   answers.choice.parallel_tool_calls = request.parallel_tool_calls;

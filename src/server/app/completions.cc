@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "server/app/answer.h"
 #include "server/openai/completion_request.h"
 #include "text/chat/image_tokens.h"
@@ -6,73 +8,94 @@ namespace gem8::app {
 
 class Api::CompletionWriter final : public Api::Writer {
  public:
-  /// `echoes`: the text that each choice begins with; empty without echo.
+  /// `echoes`: the text that each choice begins with; empty without echo. `prompt_ids`: of each
+  /// choice, to be returned; empty when they are not.
   CompletionWriter(openai::CompletionReply reply, std::vector<std::string> echoes,
-                   std::size_t n_choices)
-      : reply_(std::move(reply)), echoes_(std::move(echoes)), offsets_(n_choices) {}
+                   std::vector<std::vector<TokenId>> prompt_ids)
+      : reply_(std::move(reply)),
+        echoes_(std::move(echoes)),
+        prompt_ids_(std::move(prompt_ids)),
+        has_begun_(prompt_ids_.size()) {}
 
   std::string begin(std::size_t index, const std::optional<openai::Usage>& usage) override {
     if (echoes_.empty()) return {};
     openai::ChoiceDelta echo;
     echo.content = echoes_[index];
-    return reply_.delta_chunk(index, echo, offsets_[index], usage);
+    return reply_.delta_chunk(index, echo, usage, first_ids(index));
   }
   std::string delta(std::size_t index, const openai::ChoiceDelta& delta,
                     const std::optional<openai::Usage>& usage) override {
-    return reply_.delta_chunk(index, delta, offsets_[index], usage);
+    return reply_.delta_chunk(index, delta, usage, first_ids(index));
   }
   std::string usage(const openai::Usage& usage) override { return reply_.usage_chunk(usage); }
   Json whole(std::vector<openai::WholeChoice> choices, const openai::Usage& usage) override {
     for (std::size_t i = 0; i < echoes_.size(); ++i) choices[i].content.insert(0, echoes_[i]);
-    return reply_.whole(choices, usage);
+    std::vector<Json> ids(choices.size());
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = first_ids(i);
+    return reply_.whole(choices, usage, std::move(ids));
   }
   bool counts_reasoning() const override { return false; }
 
  private:
+  /// The prompt's ids for the first chunk of a choice, null for those that follow.
+  Json first_ids(std::size_t index) {
+    if (prompt_ids_.empty() || has_begun_[index]) return {};
+    has_begun_[index] = true;
+    return openai::ids_body(prompt_ids_[index]);
+  }
+
   openai::CompletionReply reply_;
   std::vector<std::string> echoes_;
-  std::vector<std::size_t> offsets_;
+  std::vector<std::vector<TokenId>> prompt_ids_;
+  std::vector<bool> has_begun_;
 };
 
-http::Task<void> Api::completions(Call& call) {
-  Result<openai::CompletionRequest> parsed =
-      openai::parse_completion_request(call.request().body, model_.defaults);
-  if (parsed) {
-    if (Status known = check_model(parsed->model); !known) parsed = std::unexpected(known.error());
-  }
-  if (parsed && *parsed->generation.max_tokens == 0) {
-    parsed = std::unexpected(
+struct Api::CompletionPrompts {
+  openai::CompletionRequest request;
+  std::vector<std::vector<TokenId>> ids;  ///< of each prompt
+  std::vector<std::string> echoes;        ///< of each choice; empty without echo
+};
+
+Result<Api::CompletionPrompts> Api::read_completion(std::string_view body) const {
+  CompletionPrompts read;
+  GEM8_TRY(read.request, openai::parse_completion_request(body, model_.defaults));
+  GEM8_RETURN_IF_ERROR(check_model(read.request.model));
+  if (*read.request.generation.max_tokens == 0) {
+    return std::unexpected(
         Error{Code::kUnsupported, "max_tokens 0 is not supported yet: ask for 1", "max_tokens"});
   }
-  if (!parsed) {
-    co_await fail(call, parsed.error());
+  for (openai::Prompt& prompt : read.request.prompts) {
+    const auto* text = std::get_if<std::string>(&prompt);
+    std::vector<TokenId> ids = text != nullptr
+                                   ? encode_plain(*text, read.request.add_special_tokens)
+                                   : std::move(std::get<std::vector<TokenId>>(prompt));
+    // Images come with chat messages: a placeholder here would stand for nothing.
+    if (const auto checked = expand_images(ids, {}, model_.media_tokens); !checked)
+      return std::unexpected(Error{checked.error().code, checked.error().message, "prompt"});
+    if (read.request.echo) {
+      const std::string echo = text != nullptr ? *text : model_.tokenizer->decode(ids);
+      for (std::int64_t i = 0; i < read.request.generation.n; ++i) read.echoes.push_back(echo);
+    }
+    read.ids.push_back(std::move(ids));
+  }
+  return read;
+}
+
+http::Task<void> Api::completions(Call& call) {
+  Result<CompletionPrompts> read = co_await read_body(call, &Api::read_completion);
+  if (!read) {
+    co_await fail(call, read.error());
     co_return;
   }
-  openai::CompletionRequest request = *std::move(parsed);
+  openai::CompletionRequest& request = read->request;
   if (options_.force_include_usage) request.generation.include_usage = true;
 
   Answers answers;
-  std::vector<std::string> echoes;
-  for (openai::Prompt& prompt : request.prompts) {
-    std::vector<TokenId> ids;
-    if (const auto* text = std::get_if<std::string>(&prompt)) {
-      ids = encode_plain(*text, request.add_special_tokens);
-    } else {
-      ids = std::move(std::get<std::vector<TokenId>>(prompt));
-    }
-    // Images come with chat messages: a placeholder here would stand for nothing.
-    if (const auto checked = expand_images(ids, {}, model_.media_tokens); !checked) {
-      // A name of its own: GCC 12 destroys an aggregate built inside co_await twice.
-      const Error error{checked.error().code, checked.error().message, "prompt"};
-      co_await fail(call, error);
-      co_return;
-    }
-    if (request.echo) {
-      const auto* text = std::get_if<std::string>(&prompt);
-      const std::string echo = text != nullptr ? *text : model_.tokenizer->decode(ids);
-      for (std::int64_t i = 0; i < request.generation.n; ++i) echoes.push_back(echo);
-    }
-    answers.prompts.push_back(std::move(ids));
+  answers.prompts = std::move(read->ids);
+  std::vector<std::vector<TokenId>> prompt_ids;
+  for (const std::vector<TokenId>& ids : answers.prompts) {
+    if (!request.generation.return_token_ids) break;
+    prompt_ids.insert(prompt_ids.end(), static_cast<std::size_t>(request.generation.n), ids);
   }
 
   const openai::Generation& generation = request.generation;
@@ -80,8 +103,7 @@ http::Task<void> Api::completions(Call& call) {
   answers.id = head.id;
   CompletionWriter writer(openai::CompletionReply(*model_.tokenizer, std::move(head),
                                                   openai::ReplyOptions::of(generation)),
-                          std::move(echoes),
-                          answers.prompts.size() * static_cast<std::size_t>(generation.n));
+                          std::move(read->echoes), std::move(prompt_ids));
   answers.generation = std::move(request.generation);
   co_await answer(call, std::move(answers), writer);
 }

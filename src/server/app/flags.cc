@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "foundation/nearest_name.h"
@@ -11,7 +12,7 @@
 namespace gem8::app {
 namespace {
 
-enum class Values { kNone, kOne, kMany, kMaybe };
+enum class Values { kNone, kOne, kObject, kMany, kMaybe };
 using enum Values;
 struct Given;
 using Setter = Status (*)(const Given&, ServeFlags&);
@@ -29,6 +30,7 @@ struct Flag {
 /// A flag and its values as the words spelled them.
 struct Given {
   const Flag* flag = nullptr;
+  std::string part;  ///< of --flag.part: the member of the flag's JSON object, "a.b" for one deeper
   std::vector<std::string> values;
   bool negated = false;
 
@@ -171,6 +173,17 @@ Status set_generation_config(const Given& given, ServeFlags& flags) {
   return {};
 }
 
+Status set_quantization(const Given& given, ServeFlags& flags) {
+  for (const std::string_view known : {"fp8", "compressed-tensors", "modelopt"}) {
+    if (given.first() == known) flags.quantization = known;
+  }
+  if (flags.quantization == given.first()) return {};
+  return fail(Code::kUnsupported,
+              "--quantization {}: checkpoints are served as they are (supported: fp8, "
+              "compressed-tensors, modelopt)",
+              given.first());
+}
+
 // ---- The table ----
 
 constexpr Flag kFlags[] = {
@@ -235,6 +248,7 @@ Status apply(const Given& given, ServeFlags& flags) {
 /// A word that begins with a dash, taken apart.
 struct Spelled {
   std::string name;  ///< with dashes for underscores
+  std::string part;  ///< behind the first dot of --name.part, as it is
   std::optional<std::string> attached;
 };
 
@@ -254,10 +268,44 @@ Result<Spelled> spelled(std::string_view word) {
     }
     if (result.name.empty()) return unknown_flag(word, word.substr(1));
   }
+  if (const std::size_t dot = result.name.find('.'); dot != std::string::npos) {
+    result.part = result.name.substr(dot + 1);
+    result.name.resize(dot);
+  }
   std::replace(result.name.begin(), result.name.end(), '_', '-');
-  if (const std::size_t dot = result.name.find('.'); dot != std::string::npos)
-    result.name.resize(dot);  // --a.b: a part of the JSON of --a
   return result;
+}
+
+/// Puts the value of --flag.a.b into the object {"a": {"b": value}} that earlier parts made. A
+/// value that is no JSON is a string; "a+" appends to the list "a".
+Status add_part(const Given& given, Json& object) {
+  Result<Json> read = parse_json(given.first());
+  Json value = read ? *std::move(read) : Json(given.first());
+  Json* at = &object;
+  std::string_view rest = given.part;
+  for (;;) {
+    const std::size_t dot = rest.find('.');
+    std::string_view key = rest.substr(0, dot);
+    const bool last = dot == std::string_view::npos;
+    const bool appends = last && key.ends_with('+');
+    if (appends) key.remove_suffix(1);
+    if (key.empty() || !at->is_object())
+      return fail(Code::kInvalidArgument, "--{}.{}: no such part", given.flag->name, given.part);
+    if (last && !appends) {
+      at->set(key, std::move(value));
+      return {};
+    }
+    if (at->find(key) == nullptr) at->set(key, appends ? Json::array() : Json::object());
+    at = at->find(key);
+    if (appends) {
+      if (!at->is_array())
+        return fail(Code::kInvalidArgument, "--{}.{}: this is no list", given.flag->name,
+                    given.part);
+      at->push_back(std::move(value));
+      return {};
+    }
+    rest.remove_prefix(dot + 1);
+  }
 }
 
 /// A value may begin with a dash when it is a number ("-1"), and JSON never does.
@@ -277,6 +325,10 @@ Result<Given> read_flag(std::span<const std::string> words, std::size_t& at) {
   }
   if (flag == nullptr) return unknown_flag(words[at], word.name);
   given.flag = flag;
+  given.part = std::move(word.part);
+  const bool matters = flag->kind == Kind::kHonour || flag->kind == Kind::kOnly;
+  if (!given.part.empty() && matters && flag->values != kObject)
+    return fail(Code::kInvalidArgument, "--{} has no parts", flag->name);
   if (word.attached) {
     if (flag->values == kNone)
       return fail(Code::kInvalidArgument, "--{} takes no value", flag->name);
@@ -286,7 +338,7 @@ Result<Given> read_flag(std::span<const std::string> words, std::size_t& at) {
     while (given.values.size() < most && at + 1 < words.size() && is_value(words[at + 1]))
       given.values.push_back(words[++at]);
   }
-  if ((flag->values == kOne || flag->values == kMany) && given.values.empty()) {
+  if (flag->values != kNone && flag->values != kMaybe && given.values.empty()) {
     return fail(Code::kInvalidArgument, "--{} needs a value: {}", flag->name,
                 flag->kind == Kind::kOnly ? flag->accepted : flag->text);
   }
@@ -342,6 +394,7 @@ std::optional<std::int64_t> parse_human_integer(std::string_view text) {
 Result<ServeFlags> parse_serve_flags(std::span<const std::string> words) {
   ServeFlags flags;
   std::vector<std::string_view> seen;
+  std::vector<std::pair<Given, Json>> in_parts;  // --flag.part, and the objects they make
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
     if (word == "--help" || word == "-h") {
@@ -357,11 +410,25 @@ Result<ServeFlags> parse_serve_flags(std::span<const std::string> words) {
     }
 
     GEM8_TRY(const Given given, read_flag(words, i));
+    if (!given.part.empty() && !given.values.empty()) {
+      auto object = std::ranges::find(in_parts, given.flag,
+                                      [](const auto& entry) { return entry.first.flag; });
+      if (object == in_parts.end()) {
+        in_parts.emplace_back(given, Json::object());
+        object = std::prev(in_parts.end());
+      }
+      GEM8_RETURN_IF_ERROR(add_part(given, object->second));
+      continue;
+    }
     GEM8_RETURN_IF_ERROR(apply(given, flags));
     const std::string_view name = given.flag->name;
     if (std::find(seen.begin(), seen.end(), name) != seen.end())
       flags.notes.push_back(fmt::format("flag --{} is given twice: the last one counts", name));
     seen.push_back(name);
+  }
+  for (auto& [given, object] : in_parts) {
+    given.values = {to_text(object)};
+    GEM8_RETURN_IF_ERROR(apply(given, flags));
   }
   return flags;
 }

@@ -46,6 +46,7 @@ struct ServeFlags {
   bool fp8_activations = false;
   bool neutral_sampling = false;    ///< --generation-config vllm
   std::string generation_config;    ///< a folder, or empty: the model's
+  std::string quantization;         ///< the method that the checkpoint must have; empty: any
   Json override_generation_config;  ///< null or an object
 
   /// What was accepted without effect, one line each: "flag --swap-space has no effect here: ...".
@@ -54,7 +55,8 @@ struct ServeFlags {
 };
 
 /// Reads the words behind `gem8 serve`. Underscores and dashes are the same, --key=value and --key
-/// value too, lists are separated by spaces, size flags take 1k, 1K, 25.6k, 2M. The last of a
+/// value too, lists are separated by spaces, size flags take 1k, 1K, 25.6k, 2M; --key.a.b value is
+/// the same as --key '{"a": {"b": value}}', and several such parts make one object. The last of a
 /// repeated flag wins. Errors: kInvalidArgument for an unknown flag (naming one that is near), a
 /// missing or malformed value; kUnsupported for what vLLM does and gem8 does not, with the reason.
 Result<ServeFlags> parse_serve_flags(std::span<const std::string> words);

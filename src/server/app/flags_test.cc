@@ -66,11 +66,19 @@ TEST(ServeFlags, Spellings) {
   EXPECT_EQ(parsed("x --max-model-len -1").max_model_len, -1);
   EXPECT_EQ(parsed("x --max-model-len auto").max_model_len, -1);
   EXPECT_EQ(parsed("x -tp 1 -tp=1").model, "x");
+  EXPECT_EQ(parsed("x --data-parallel-size-local 1").model, "x");
   EXPECT_EQ(parsed("x --api-key a b --port 1").api_keys, (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(parsed("--port 1 x --port 2").port, 2);
   EXPECT_TRUE(parsed("x --no-enable-chunked-prefill").notes.size() == 1);
   EXPECT_FALSE(parsed("x --disable-uvicorn-access-log").access_log);
   EXPECT_TRUE(parsed("x --no-disable-uvicorn-access-log").access_log);
+}
+
+TEST(ServeFlags, Quantization) {
+  EXPECT_EQ(parsed("x").quantization, "");
+  EXPECT_EQ(parsed("x --quantization fp8").quantization, "fp8");
+  EXPECT_EQ(parsed("x -q compressed-tensors").quantization, "compressed-tensors");
+  EXPECT_EQ(refused("x --quantization fp8 --quantization awq").code, Code::kUnsupported);
 }
 
 TEST(ServeFlags, JsonValues) {
@@ -82,6 +90,27 @@ TEST(ServeFlags, JsonValues) {
   EXPECT_EQ(flags->allowed_origins, std::vector<std::string>{"*"});
   EXPECT_TRUE(flags->default_template_kwargs.find("enable_thinking")->as_bool());
   EXPECT_EQ(refused("x --allowed-origins *").code, Code::kInvalidArgument);
+}
+
+TEST(ServeFlags, JsonInParts) {
+  const ServeFlags flags = parsed(
+      "x --override-generation-config.temperature 0.5 "
+      "--override_generation_config.max_new_tokens=5 "
+      "--default-chat-template-kwargs.enable_thinking true --default-chat-template-kwargs.a.b c "
+      "--default-chat-template-kwargs.a.list+ 1 --default-chat-template-kwargs.a.list+ two "
+      "--limit-mm-per-prompt.image 3 --mm-processor-kwargs.max_soft_tokens 560");
+  EXPECT_EQ(to_text(flags.override_generation_config), R"({"temperature":0.5,"max_new_tokens":5})");
+  EXPECT_EQ(to_text(flags.default_template_kwargs),
+            R"({"enable_thinking":true,"a":{"b":"c","list":[1,"two"]}})");
+  EXPECT_EQ(flags.max_images, 3u);
+  EXPECT_EQ(flags.soft_tokens, 560);
+  for (const char* line :
+       {"x --override-generation-config.temperature", "x --override-generation-config. 5",
+        "x --override-generation-config.a 1 --override-generation-config.a.b 2",
+        "x --override-generation-config.a 1 --override-generation-config.a+ 2", "x --port.a 5",
+        "x --disable-uvicorn-access-log.a", "x --overide-generation-config.a 1"}) {
+    EXPECT_EQ(refused(line).code, Code::kInvalidArgument) << line;
+  }
 }
 
 TEST(ServeFlags, WhatHasNoEffectIsSaidAndAccepted) {

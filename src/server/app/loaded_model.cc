@@ -98,7 +98,11 @@ Result<openai::GenerationDefaults> read_defaults(const LoadOptions& options,
     defaults.min_p = config.min_p.value_or(defaults.min_p);
     defaults.top_k = config.top_k.value_or(0);
     defaults.repetition_penalty = config.repetition_penalty.value_or(defaults.repetition_penalty);
-    if (config.max_new_tokens) defaults.max_new_tokens = *config.max_new_tokens;
+    if (config.max_new_tokens) {
+      // What the operator says is a limit; what the model's makers say is only their habit.
+      defaults.max_new_tokens = *config.max_new_tokens;
+      if (!options.generation_config.empty()) defaults.most_new_tokens = *config.max_new_tokens;
+    }
     if (config.do_sample && !*config.do_sample) defaults.temperature = 0.0;
   }
   if (options.override_generation_config.is_object()) {
@@ -109,9 +113,49 @@ Result<openai::GenerationDefaults> read_defaults(const LoadOptions& options,
     if (over.min_p) defaults.min_p = *over.min_p;
     if (over.top_k) defaults.top_k = *over.top_k;
     if (over.repetition_penalty) defaults.repetition_penalty = *over.repetition_penalty;
-    if (over.max_new_tokens) defaults.max_new_tokens = *over.max_new_tokens;
+    if (over.max_new_tokens)
+      defaults.max_new_tokens = defaults.most_new_tokens = *over.max_new_tokens;
   }
   return defaults;
+}
+
+/// The defaults stand in every request that does not say better: out of range they would refuse all
+/// of these, one by one.
+Status check_defaults(const openai::GenerationDefaults& defaults) {
+  const SamplingParams params{
+      .temperature = static_cast<float>(defaults.temperature),
+      .top_p = static_cast<float>(defaults.top_p),
+      .min_p = static_cast<float>(defaults.min_p),
+      .top_k = defaults.top_k,
+      .repetition_penalty = static_cast<float>(defaults.repetition_penalty),
+  };
+  Status status = check_sampling_params(params, /*vocab=*/0);
+  if (!status) {
+    return fail(status.error().code, "generation_config.json with --override-generation-config: {}",
+                status.error().message);
+  }
+  return {};
+}
+
+/// The folder that --generation-config names must hold the file: the user did not ask for neutral
+/// values.
+Result<GenerationConfig> read_named_generation_config(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder / "generation_config.json", ignored)) {
+    return fail(Code::kNotFound, "--generation-config {}: there is no generation_config.json",
+                folder.string());
+  }
+  return read_generation_config(folder);
+}
+
+Status check_quantization(const std::string& wanted, const ModelConfig& config) {
+  const std::string_view found =
+      config.quantization ? quant_method_name(config.quantization->method) : "none";
+  if (wanted.empty() || wanted == found) return {};
+  return fail(Code::kInvalidArgument,
+              "--quantization {}: the checkpoint's is {}, and it is served as it is: quantise with "
+              "`gem8 quantize`",
+              wanted, found);
 }
 
 /// Divides the memory: the cache gets what is asked for or left, but no more than max_num_seqs
@@ -202,6 +246,19 @@ Result<std::optional<ChatTemplate>> load_chat_template(const LoadOptions& option
   return *std::move(chat);
 }
 
+/// The field that a template's complaint is about: the one without which there is none. The
+/// template sees all of them together, and says only what it does not like.
+std::string field_of_complaint(const ChatTemplate& chat, const Json& body) {
+  for (const char* field : {"tools", "chat_template_kwargs"}) {
+    const Json* value = body.find(field);
+    if (value == nullptr || value->is_null() || *value == Json::object()) continue;
+    Json without = body;
+    without.set(field, Json());
+    if (render_chat(chat, without)) return field;
+  }
+  return "messages";
+}
+
 }  // namespace
 
 LoadedModel::LoadedModel(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -217,12 +274,14 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const LoadOptions& wanted
   auto tokenizer = std::async(std::launch::async, [&dir] { return Tokenizer::load(dir); });
   GEM8_TRY(Checkpoint checkpoint, Checkpoint::open(dir));
   parts->checkpoint = std::make_shared<const Checkpoint>(std::move(checkpoint));
+  GEM8_RETURN_IF_ERROR(check_quantization(options.quantization, parts->checkpoint->config()));
   GEM8_TRY(const GenerationConfig model_generation, read_generation_config(dir));
   GenerationConfig generation = model_generation;
   if (!options.generation_config.empty()) {
-    GEM8_TRY(generation, read_generation_config(options.generation_config));
+    GEM8_TRY(generation, read_named_generation_config(options.generation_config));
   }
   GEM8_TRY(parts->defaults, read_defaults(options, generation));
+  GEM8_RETURN_IF_ERROR(check_defaults(parts->defaults));
   GEM8_TRY(parts->chat, load_chat_template(options, dir));
   watch.lap("checkpoint");
 
@@ -335,9 +394,13 @@ ServedModel LoadedModel::served(std::vector<std::string> names) const {
     if (request.tool_choice != openai::ToolChoice::kNone) body.set("tools", request.tools);
     Result<std::string> text = render_chat(*parts->chat, body);
     if (!text) {
-      // Whatever the template objects to, it stands in the messages.
-      Error error = std::move(text).error();
-      return std::unexpected(Error{error.code, error.text(), "messages"});
+      const Error error = std::move(text).error();
+      // Beyond the template's limits is no passing shortage: the same messages meet the same limit
+      // again.
+      if (error.code == Code::kExhausted)
+        return std::unexpected(Error{Code::kInvalidArgument, error.text(), "messages"});
+      return std::unexpected(
+          Error{error.code, error.text(), field_of_complaint(*parts->chat, body)});
     }
     return parts->tokenizer->encode(*text);
   };

@@ -28,7 +28,8 @@ struct LoadOptions {
       false;  ///< defaults of generation_config.json do not count; its end tokens do
   std::string generation_config;  ///< a folder instead of the checkpoint's
   Json override_generation_config;
-  bool images = true;  ///< load the image tower, where there is one
+  std::string quantization;  ///< the method that the checkpoint must have; empty: any
+  bool images = true;        ///< load the image tower, where there is one
 };
 
 /// How much memory goes where, in bytes, and what it holds.
@@ -44,8 +45,10 @@ struct MemoryPlan {
 /// A checkpoint with everything that turns requests for it into answers.
 class LoadedModel {
  public:
-  /// Errors: those of its parts, naming file or tensor; kExhausted when the cache does not hold one
-  /// request of an explicit max_model_len, with the numbers.
+  /// Errors: those of its parts, naming file or tensor; kInvalidArgument for options that
+  /// contradict the checkpoint or the API's limits; kNotFound for a generation_config that is not
+  /// there; kExhausted when the cache does not hold one request of an explicit max_model_len, with
+  /// the numbers.
   static Result<std::unique_ptr<LoadedModel>> load(const LoadOptions& options);
   ~LoadedModel();
 

@@ -8,6 +8,7 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
+#include <array>
 #include <mutex>
 #include <sstream>
 #include <vector>
@@ -34,6 +35,13 @@ Buckets one_two_five(std::int64_t limit) {
     }
   }
   return buckets;
+}
+
+/// A label takes its values from here: each one that a client made up would be a series for good.
+std::string_view method_label(std::string_view method) {
+  constexpr std::array<std::string_view, 9> kMethods = {
+      "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"};
+  return std::ranges::find(kMethods, method) != kMethods.end() ? method : "other";
 }
 
 double seconds(Clock::duration duration) {
@@ -168,7 +176,7 @@ void Metrics::observe_token_gap(double gap) {
 void Metrics::observe_http(std::string_view handler, std::string_view method, int status) {
   state_->http
       .Add({{"handler", std::string(handler)},
-            {"method", std::string(method)},
+            {"method", std::string(method_label(method))},
             {"status", fmt::format("{}xx", status / 100)}})
       .Increment();
 }

@@ -25,7 +25,8 @@ struct ServedModel {
   std::optional<TokenId> bos;  ///< put in front of plain text prompts that do not begin with it
   openai::GenerationDefaults defaults;
   SpecialTokenIds media_tokens;  ///< what a prompt's text must not spell
-  /// The prompt a chat request becomes. Errors: kInvalidArgument (what the template refuses).
+  /// The prompt a chat request becomes. Errors: kInvalidArgument (what the template
+  /// refuses, or what takes it beyond its limits), kUnsupported (there is none, or not for gem8).
   std::function<Result<std::vector<TokenId>>(const openai::ChatRequest& request)> render;
 };
 

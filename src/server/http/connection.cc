@@ -7,6 +7,8 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http.hpp>
+#include <iterator>
+#include <optional>
 #include <vector>
 
 #include "foundation/log.h"
@@ -29,6 +31,44 @@ std::string address_text(const tcp::socket& socket) {
   const std::string address = peer.address().to_string(ec);
   return peer.address().is_v6() ? fmt::format("[{}]:{}", address, peer.port())
                                 : fmt::format("{}:{}", address, peer.port());
+}
+
+struct Refusal {
+  int status = 400;
+  std::string message;
+};
+
+/// Why a request must not be read on, though its header parses: where it ends, or for whom it is,
+/// would be a matter of opinion, and a proxy in front of us may have another one (RFC 9112, 3.2,
+/// 6.1 and 6.3). The answer closes the connection.
+template <class Message>
+std::optional<Refusal> objection_to(const Message& message, std::size_t max_headers) {
+  const auto n_fields = std::distance(message.begin(), message.end());
+  if (static_cast<std::size_t>(n_fields) > max_headers)
+    return Refusal{431, "too many header fields"};
+  if (message.version() >= 11 && message.count(bhttp::field::host) != 1)
+    return Refusal{400, "a request of HTTP/1.1 needs one Host"};
+  const auto [first, last] = message.equal_range(bhttp::field::transfer_encoding);
+  if (first == last) return std::nullopt;
+  if (message.count(bhttp::field::content_length) > 0)
+    return Refusal{400, "Content-Length and Transfer-Encoding exclude each other"};
+  if (message.version() < 11) return Refusal{400, "HTTP/1.0 has no Transfer-Encoding"};
+  for (auto field = first; field != last; ++field) {
+    if (!beast::iequals(field->value(), "chunked"))
+      return Refusal{501, "of the transfer encodings only chunked is understood"};
+  }
+  return std::nullopt;
+}
+
+/// The target without the scheme and host that requests to proxies, and some clients, put in front
+/// of it ("http://host:8000/v1/models").
+std::string_view origin_form(std::string_view target) {
+  for (const std::string_view scheme : {"http://", "https://"}) {
+    if (!beast::iequals(target.substr(0, scheme.size()), scheme)) continue;
+    const std::size_t path = target.find_first_of("/?", scheme.size());
+    return path == std::string_view::npos ? "/" : target.substr(path);
+  }
+  return target;
 }
 
 }  // namespace
@@ -80,17 +120,17 @@ Task<bool> Connection::serve_one() {
   stream_.expires_after(options.header_timeout);
   error_code ec;
   std::tie(ec, std::ignore) = co_await bhttp::async_read_header(stream_, buffer_, parser, kTuple);
-  if (!ec && beast::iequals(parser.get()[bhttp::field::expect], "100-continue")) {
-    stream_.expires_after(options.write_timeout);
-    constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-    std::tie(ec, std::ignore) =
-        co_await asio::async_write(stream_, asio::buffer(kContinue), kTuple);
-    if (ec) co_return false;
-  }
   if (!ec) {
     take_head(parser.get());
-    if (request_.headers.size() > options.max_headers)
-      co_return co_await refuse(431, "too many header fields");
+    if (auto objection = objection_to(parser.get(), options.max_headers))
+      co_return co_await refuse(objection->status, std::move(objection->message));
+    if (beast::iequals(parser.get()[bhttp::field::expect], "100-continue")) {
+      stream_.expires_after(options.write_timeout);
+      constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+      std::tie(ec, std::ignore) =
+          co_await asio::async_write(stream_, asio::buffer(kContinue), kTuple);
+      if (ec) co_return false;
+    }
     stream_.expires_after(options.body_timeout);
     std::tie(ec, std::ignore) = co_await bhttp::async_read(stream_, buffer_, parser, kTuple);
   }
@@ -151,9 +191,11 @@ void Connection::take_head(const Message& message) {
   version_ = message.version();
   keep_alive_ = message.keep_alive();
   request_.method = std::string(message.method_string());
-  const std::string_view target(message.target().data(), message.target().size());
+  const std::string_view target =
+      origin_form(std::string_view(message.target().data(), message.target().size()));
   const std::size_t question = target.find('?');
   request_.path = std::string(target.substr(0, question));
+  if (request_.path.empty()) request_.path = "/";
   if (question != std::string_view::npos) request_.query = std::string(target.substr(question + 1));
   for (const auto& field : message) {
     request_.headers.emplace_back(std::string(field.name_string()), std::string(field.value()));

@@ -60,6 +60,10 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
   /// lets it see the answer instead of a reset.
   Task<bool> refuse(int status, std::string message);
 
+  /// Of a HEAD request the answer is the header that GET would have, and no byte more: the client
+  /// takes the next one for the next answer.
+  bool wants_head_only() const { return request_.method == "HEAD"; }
+
   template <class Message>
   void add_headers(Message& message, const Headers& headers, const std::string& content_type) const;
   Status check_write(const boost::system::error_code& ec);
@@ -69,9 +73,9 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
   /// Notices a client that goes away while the handler is busy with something else than its socket.
   /// One for the connection at a time: it may outlive an exchange and then serves the next.
   static Task<void> watch(std::shared_ptr<Connection> self);
-  /// The client has shut its side down, or has sent bytes of a next request that hide whether it
-  /// did: only a reset tells that nobody reads. Ends with the exchange.
-  Task<void> watch_for_reset(bool end_of_file, boost::asio::steady_timer& pause);
+  /// The client has shut its side down, or has sent more bytes behind which it may do so: looks
+  /// again and again. Ends with the exchange.
+  Task<void> watch_for_end(boost::asio::steady_timer& pause);
 
   boost::beast::tcp_stream stream_;
   std::shared_ptr<Shared> shared_;

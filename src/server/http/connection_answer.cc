@@ -46,7 +46,13 @@ Task<Status> Connection::respond(Response response) {
   keep_alive_ = message.keep_alive();
   log_access();
   stream_.expires_after(shared_->options.write_timeout);
-  const auto [ec, n] = co_await bhttp::async_write(stream_, message, kTuple);
+  error_code ec;
+  if (wants_head_only()) {
+    bhttp::response_serializer<bhttp::string_body> serializer(message);
+    std::tie(ec, std::ignore) = co_await bhttp::async_write_header(stream_, serializer, kTuple);
+  } else {
+    std::tie(ec, std::ignore) = co_await bhttp::async_write(stream_, message, kTuple);
+  }
   co_return check_write(ec);
 }
 
@@ -74,7 +80,8 @@ Task<Status> Connection::start_stream(StreamHead head) {
 
 Task<Status> Connection::write(std::string_view text) {
   if (gone_) co_return std::unexpected(*gone_);
-  if (text.empty()) co_return Status();  // an empty chunk would end the body
+  // An empty chunk would end the body.
+  if (text.empty() || wants_head_only()) co_return Status();
   stream_.expires_after(shared_->options.write_timeout);
   error_code ec;
   if (chunked_) {
@@ -89,7 +96,7 @@ Task<Status> Connection::write(std::string_view text) {
 Task<Status> Connection::finish() {
   if (gone_) co_return std::unexpected(*gone_);
   finished_ = true;
-  if (!chunked_) co_return Status();
+  if (!chunked_ || wants_head_only()) co_return Status();
   stream_.expires_after(shared_->options.write_timeout);
   const auto [ec, n] = co_await asio::async_write(stream_, bhttp::make_chunk_last(), kTuple);
   co_return check_write(ec);
@@ -113,6 +120,10 @@ Task<Status> Connection::wait() {
       const auto [write_ec, n] =
           co_await asio::async_write(stream_, asio::buffer(kInterim), kTuple);
       if (Status sent = check_write(write_ec); !sent) co_return sent;
+    } else {
+      // HTTP/1.0 has no interim responses to find out with, and its clients, proxies above all, do
+      // not close one side alone.
+      give_up({Code::kCancelled, "the client is gone", {}});
     }
   }
   woken_ = false;

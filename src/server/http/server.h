@@ -27,7 +27,7 @@ struct ServerOptions {
   std::size_t max_body_bytes = 256u << 20;
   std::size_t max_connections = 4096;  ///< more are closed as they come
   bool access_log = true;
-  /// The body of an answer that the transport itself gives: 400, 408, 413, 431, 503.
+  /// The body of an answer that the transport itself gives: 400, 413, 431, 500, 501.
   std::function<Response(int status, std::string message)> error_response;
 };
 

@@ -148,6 +148,26 @@ TEST_F(ServerTest, ChunkedBodiesAndExpectContinue) {
   EXPECT_EQ(client.n_interim(), 1);
 }
 
+TEST_F(ServerTest, AnswersToHeadHaveNoBody) {
+  start();
+  for (const char* path : {"/x", "/stream", "/silent"}) {
+    HttpClient client(server->port());
+    client.send(HttpClient::request("HEAD", path));
+    HttpClient::Reply head;
+    ASSERT_TRUE(client.read_head(head)) << path;
+    if (std::string_view(path) == "/silent") {
+      EXPECT_EQ(head.status, 500);
+      EXPECT_TRUE(client.at_end()) << path;
+      continue;
+    }
+    EXPECT_EQ(head.status, 200) << path;
+    if (std::string_view(path) == "/x") {
+      EXPECT_EQ(head.header("content-length"), std::to_string(std::string("HEAD /x [] ").size()));
+    }
+    EXPECT_EQ(client.ask("GET", "/y").body, "GET /y [] ") << path;
+  }
+}
+
 TEST_F(ServerTest, StreamsInChunksAndKeepsTheConnection) {
   start();
   HttpClient client(server->port());
@@ -199,10 +219,60 @@ TEST_F(ServerTest, WhatIsNotHttpIsRefused) {
   for (const char* text :
        {"nonsense\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n",
         "GET / HTTP/1.1\r\nBad Header\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"}) {
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"}) {
     HttpClient client(server->port());
     client.send(text);
     EXPECT_EQ(client.read_reply().status, 400) << text;
+  }
+}
+
+TEST_F(ServerTest, AmbiguousRequestsAreRefusedAndClose) {
+  start();
+  const struct {
+    const char* header;
+    int status;
+  } cases[] = {
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\r\n\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: "
+       "chunked\r\n\r\n",
+       501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+       400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+       400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: gzip\r\n\r\n", 400},
+      {"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400},
+  };
+  for (const auto& test : cases) {
+    HttpClient client(server->port());
+    client.send(std::string(test.header) + "0\r\n\r\n" + HttpClient::request("GET", "/hidden"));
+    const HttpClient::Reply reply = client.read_reply();
+    EXPECT_EQ(reply.status, test.status) << test.header;
+    EXPECT_TRUE(client.at_end()) << test.header;
+  }
+  HttpClient client(server->port());
+  client.send("POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n");
+  EXPECT_EQ(client.read_reply().body, "POST /c [] ");
+}
+
+TEST_F(ServerTest, TargetsMayNameTheHost) {
+  start();
+  const std::pair<const char*, const char*> cases[] = {
+      {"http://x/a?b=c", "GET /a [b=c] "},
+      {"HTTPS://x:1/a/http://b", "GET /a/http://b [] "},
+      {"http://x", "GET / [] "},
+      {"http://x?b", "GET / [b] "},
+      {"/a/http://x", "GET /a/http://x [] "},
+  };
+  for (const auto& [target, body] : cases) {
+    HttpClient client(server->port());
+    EXPECT_EQ(client.ask("GET", target).body, body) << target;
   }
 }
 
@@ -214,7 +284,7 @@ TEST_F(ServerTest, SlowClientsMeetDeadlines) {
   slow_header.send("GET / HT");
   EXPECT_TRUE(slow_header.at_end());
   HttpClient slow_body(server->port());
-  slow_body.send("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab");
+  slow_body.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab");
   EXPECT_TRUE(slow_body.at_end());
 }
 
@@ -248,6 +318,38 @@ TEST_F(ServerTest, AClosedClientIsNoticedWhileWaiting) {
     }
     ASSERT_TRUE(eventually([&] { return n_ended == 1; })) << path;
     EXPECT_EQ(ended, "cancelled") << path;
+  }
+}
+
+TEST_F(ServerTest, AClosedClientIsNoticedWhateverItSentBefore) {
+  start();
+  const struct {
+    const char* what;
+    std::string request;
+    std::string later;  ///< in a packet of its own
+  } cases[] = {
+      {"a stray line end", HttpClient::request("GET", "/wait") + "\r\n", ""},
+      {"a late line end", HttpClient::request("GET", "/wait"), "\r\n"},
+      {"a pipelined request", HttpClient::request("GET", "/wait"),
+       HttpClient::request("GET", "/x")},
+      {"the same, streamed", HttpClient::request("GET", "/wait-stream"),
+       HttpClient::request("GET", "/x")},
+      {"HTTP/1.0", "GET /wait HTTP/1.0\r\n\r\n", ""},
+      {"HTTP/1.0 and a late line end", "GET /wait HTTP/1.0\r\n\r\n", "\r\n"},
+      {"HTTP/1.0, streamed", "GET /wait-stream HTTP/1.0\r\n\r\n", ""},
+  };
+  for (const auto& test : cases) {
+    n_ended = 0;
+    {
+      HttpClient client(server->port());
+      client.send(test.request);
+      ASSERT_TRUE(eventually([&] { return n_waiting == 1; })) << test.what;
+      client.send(test.later);
+    }
+    const auto closed = std::chrono::steady_clock::now();
+    ASSERT_TRUE(eventually([&] { return n_ended == 1; })) << test.what;
+    EXPECT_EQ(ended, "cancelled") << test.what;
+    EXPECT_LT(std::chrono::steady_clock::now() - closed, 5s) << test.what;
   }
 }
 

@@ -1,27 +1,22 @@
 #pragma once
 
-#include <condition_variable>
-#include <deque>
 #include <functional>
-#include <mutex>
 #include <optional>
-#include <thread>
 #include <vector>
 
+#include "foundation/job_queue.h"
 #include "server/media/image_request.h"
 
 namespace gem8 {
 
 /// Prepares the images of requests on threads of its own: fetching and decoding block, I/O and the
-/// engine go on. Few threads bound the memory that decoded pictures take at a time.
+/// engine go on. Few threads bound the memory that decoded pictures take at a time. Its end waits
+/// for the requests in work; those that wait are told kCancelled.
 class ImageService {
  public:
   using Done = std::function<void(Result<std::vector<PreparedImage>>)>;
 
   ImageService(MediaLoader loader, const ImageOptions& options, std::size_t n_threads);
-  /// Waits for the requests in work; those that wait are told kCancelled.
-  ~ImageService();
-
   const ImageOptions& options() const { return preparer_.options(); }
 
   /// Queues a request; from any thread. `done` is called once, on one of the service's threads,
@@ -29,19 +24,8 @@ class ImageService {
   void submit(std::vector<ImageSource> sources, std::optional<int> soft_tokens, Done done);
 
  private:
-  struct Job {
-    std::vector<ImageSource> sources;
-    std::optional<int> soft_tokens;
-    Done done;
-  };
-
-  void work(std::stop_token stop);
-
   ImagePreparer preparer_;
-  std::mutex mutex_;
-  std::condition_variable_any arrived_;
-  std::deque<Job> jobs_;               // under mutex_
-  std::vector<std::jthread> threads_;  // last: they use everything above
+  JobQueue jobs_;  // last: they use the preparer
 };
 
 }  // namespace gem8

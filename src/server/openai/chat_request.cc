@@ -159,7 +159,8 @@ Result<Json> read_template_kwargs(const Fields& fields) {
   return kwargs;
 }
 
-Status read_token_limits(const Fields& fields, Generation& generation) {
+Status read_token_limits(const Fields& fields, const GenerationDefaults& defaults,
+                         Generation& generation) {
   for (const std::string_view key : {"max_completion_tokens", "max_tokens"}) {
     GEM8_TRY(const std::optional<std::int64_t> limit, fields.integer(key));
     if (!limit) continue;
@@ -168,6 +169,8 @@ Status read_token_limits(const Fields& fields, Generation& generation) {
     generation.max_tokens = limit;
     generation.max_tokens_field = key;
   }
+  if (!generation.max_tokens) generation.max_tokens = defaults.max_new_tokens;
+  apply_token_limit(defaults, generation);
   return {};
 }
 
@@ -229,7 +232,7 @@ Result<ChatRequest> parse_chat_request(std::string_view text, const GenerationDe
   const Fields fields(body);
   GEM8_RETURN_IF_ERROR(refuse_unsupported(fields, {"echo"}));
   GEM8_TRY(request.generation, parse_generation(fields, defaults));
-  GEM8_RETURN_IF_ERROR(read_token_limits(fields, request.generation));
+  GEM8_RETURN_IF_ERROR(read_token_limits(fields, defaults, request.generation));
   GEM8_RETURN_IF_ERROR(read_logprobs(fields, request.generation));
   GEM8_TRY(const std::optional<bool> parallel, fields.boolean("parallel_tool_calls"));
   request.parallel_tool_calls = parallel.value_or(true);

@@ -23,8 +23,8 @@ constexpr const char* kTool =
     R"("tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}])";
 
 TEST(ChatRequest, TheLeastThatIsValid) {
-  const ChatRequest request =
-      parsed(with(""), {.temperature = 0.5, .top_k = 64, .max_new_tokens = {}});
+  const ChatRequest request = parsed(
+      with(""), {.temperature = 0.5, .top_k = 64, .max_new_tokens = {}, .most_new_tokens = {}});
   EXPECT_EQ(request.messages.as_array().size(), 1u);
   EXPECT_FLOAT_EQ(request.generation.sampling.temperature, 0.5f);
   EXPECT_EQ(request.generation.sampling.top_k, 64);
@@ -57,6 +57,20 @@ TEST(ChatRequest, TokenLimits) {
       parsed(with(R"("max_tokens":50,"max_completion_tokens":3)")).generation.max_tokens_field,
       "max_completion_tokens");
   EXPECT_EQ(parsed(with(R"("max_tokens":50)")).generation.max_tokens_field, "max_tokens");
+}
+
+TEST(ChatRequest, TheServerMayLimitTokens) {
+  const GenerationDefaults habit{.max_new_tokens = 7};
+  EXPECT_EQ(parsed(with(""), habit).generation.max_tokens, 7);
+  EXPECT_EQ(parsed(with(R"("max_tokens":50)"), habit).generation.max_tokens, 50);
+  const GenerationDefaults limit{.max_new_tokens = 7, .most_new_tokens = 7};
+  EXPECT_EQ(parsed(with(""), limit).generation.max_tokens, 7);
+  EXPECT_EQ(parsed(with(R"("max_tokens":50)"), limit).generation.max_tokens, 7);
+  EXPECT_EQ(parsed(with(R"("max_completion_tokens":3)"), limit).generation.max_tokens, 3);
+  EXPECT_EQ(parse_completion_request(R"({"prompt":"a"})", limit)->generation.max_tokens, 7);
+  EXPECT_EQ(
+      parse_completion_request(R"({"prompt":"a","max_tokens":50})", limit)->generation.max_tokens,
+      7);
 }
 
 TEST(ChatRequest, ToolsAndThinking) {

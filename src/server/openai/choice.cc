@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "text/unicode/utf8.h"
+
 namespace gem8::openai {
 
 Choice::Choice(const Tokenizer& tokenizer, const Generation& generation, ChoiceOptions options)
@@ -61,19 +63,24 @@ ChoiceDelta Choice::feed(const TokenEvent& event) {
   ChoiceDelta delta;
   if (event.token) {
     ++n_tokens_;
-    if (keep_tokens_) delta.tokens.push_back({*event.token, event.top});
     const bool is_stop = event.finish && event.finish->reason == EndReason::kStop;
     const bool was_reasoning = parser_ && parser_->in_reasoning();
+    const std::size_t text_offset = n_characters_;
     if (!is_stop || include_stop_) {
       OutputDelta parsed;
       if (parser_) {
         parsed = parser_->feed(event.token->id);
       } else {
         parsed.content = decoder_.feed(event.token->id);
+        n_characters_ += utf8::length(parsed.content);
       }
       add(std::move(parsed), delta);
     }
-    if (was_reasoning || (parser_ && parser_->in_reasoning())) ++n_reasoning_tokens_;
+    const bool is_reasoning = was_reasoning || (parser_ && parser_->in_reasoning());
+    if (is_reasoning) ++n_reasoning_tokens_;
+    // Ids and log-probabilities spell the thoughts as well as their text does.
+    if (keep_tokens_ && (!is_reasoning || options_.include_reasoning))
+      delta.tokens.push_back({*event.token, event.top, text_offset});
   }
   if (event.finish && !stop_.matched()) end(*event.finish, delta);
   if (stop_.matched()) delta.end = ChoiceEnd{"stop", *stop_.matched()};

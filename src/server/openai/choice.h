@@ -33,6 +33,7 @@ struct ChoiceEnd {
 struct ScoredToken {
   SampledToken token;
   std::vector<TokenLogprob> top;
+  std::size_t text_offset = 0;  ///< of plain text: characters of the answer before this token's
 };
 
 /// What one token added to an answer.
@@ -40,7 +41,8 @@ struct ChoiceDelta {
   std::string reasoning;
   std::string content;
   std::vector<CallPiece> calls;
-  std::vector<ScoredToken> tokens;  ///< the token, when ids or log-probabilities are asked for
+  /// The token, when ids or log-probabilities are asked for and its text may be seen.
+  std::vector<ScoredToken> tokens;
   std::optional<ChoiceEnd> end;
 
   bool has_text() const { return !reasoning.empty() || !content.empty() || !calls.empty(); }
@@ -81,6 +83,7 @@ class Choice {
   bool keep_tokens_;
   std::int64_t n_tokens_ = 0;
   std::int64_t n_reasoning_tokens_ = 0;
+  std::size_t n_characters_ = 0;  ///< of plain text
 };
 
 }  // namespace gem8::openai

@@ -50,7 +50,7 @@ Read read(std::string_view text, const Generation& generation = {},
           ChoiceOptions options = chat_options(), std::optional<TokenId> stop = TokenId{106}) {
   Choice choice(tokenizer(), generation, std::move(options));
   const ChatReply reply(tokenizer(), {.id = "id", .created = 1, .model = "m", .fingerprint = "f"},
-                        {});
+                        ReplyOptions::of(generation));
   Read result;
   for (const TokenEvent& event : events_of(text, stop)) {
     ChoiceDelta delta = choice.feed(event);
@@ -166,6 +166,21 @@ TEST(Choice, ReasoningCanBeLeftOutButIsCounted) {
   EXPECT_GT(answer.n_tokens, answer.n_reasoning);
 }
 
+TEST(Choice, ReasoningThatIsLeftOutDoesNotShowInTokens) {
+  Generation generation;
+  generation.return_token_ids = true;
+  generation.sampling.n_logprobs = 1;
+  const std::string text = "<|channel>thought\nI think.<channel|>The cat.";
+  const auto content_tokens = tokenizer().encode("The cat.").size() + 1;  // and the end of the turn
+  EXPECT_GT(read(text, generation).whole.tokens.size(), content_tokens + 2);
+  ChoiceOptions options = chat_options();
+  options.include_reasoning = false;
+  const Read answer = read(text, generation, std::move(options));
+  EXPECT_EQ(answer.whole.tokens.size(), content_tokens);
+  EXPECT_EQ(answer.stream.find(R"("token_ids":[])"), std::string::npos) << answer.stream;
+  EXPECT_EQ(joined(answer.stream), as_json(answer.whole));
+}
+
 TEST(Choice, StopStringsCutContentOnly) {
   Generation generation;
   generation.stop = {"cat"};
@@ -192,6 +207,31 @@ TEST(Choice, PlainTextHasNoStructure) {
   EXPECT_EQ(read("a<|channel>b", generation, {}).whole.content, "a<|channel>b");
   generation.skip_special_tokens = true;
   EXPECT_EQ(read("a<|channel>b", generation, {}).whole.content, "ab");
+}
+
+TEST(CompletionReply, OffsetsAreInTheText) {
+  Generation generation;
+  generation.sampling.n_logprobs = 0;
+  // One character of several byte tokens, and a token that is not shown.
+  const std::string text = "a\xF0\x9F\x98\x80 caf\xC3\xA9<|channel>b";
+  Choice choice(tokenizer(), generation, {});
+  std::size_t n_characters = 0;  // of the text so far
+  WholeChoice whole;
+  for (const TokenEvent& event : events_of(text)) {
+    ChoiceDelta delta = choice.feed(event);
+    ASSERT_EQ(delta.tokens.size(), 1u);
+    EXPECT_EQ(delta.tokens[0].text_offset, n_characters);
+    for (const char c : delta.content)
+      n_characters += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+    whole.add(std::move(delta));
+  }
+  EXPECT_EQ(whole.content,
+            "a\xF0\x9F\x98\x80 caf\xC3\xA9"
+            "b");
+  const Json logprobs = CompletionReply(tokenizer(), {}, {.n_logprobs = 0}).logprobs(whole.tokens);
+  const Json::Array& offsets = logprobs.find("text_offset")->as_array();
+  EXPECT_EQ(offsets.front(), Json(0));
+  EXPECT_EQ(offsets.back(), Json(8));  // of the end token: behind all of "a😀 caféb"
 }
 
 TEST(ChatReply, TopLogprobsBeginWithTheSampledToken) {

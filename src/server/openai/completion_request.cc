@@ -93,6 +93,8 @@ Result<CompletionRequest> parse_completion_request(std::string_view text,
                      *generation.max_tokens);
   }
 
+  apply_token_limit(defaults, generation);
+
   const Json* logprobs = fields.find("logprobs");
   if (logprobs != nullptr && logprobs->is_bool())
     return mistyped("logprobs", "logprobs: found boolean, wanted an integer");

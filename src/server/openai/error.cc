@@ -33,12 +33,12 @@ const char* type_of(int status) {
       return "NotFoundError";
     case 405:
       return "MethodNotAllowedError";
-    case 408:
-      return "RequestTimeoutError";
     case 413:
       return "PayloadTooLargeError";
     case 431:
       return "HeadersTooLargeError";
+    case 501:
+      return "NotImplementedError";
     case 503:
       return "ServiceUnavailableError";
     case 504:

@@ -83,6 +83,12 @@ Status refuse_unsupported(const Fields& fields, std::initializer_list<std::strin
   return {};
 }
 
+void apply_token_limit(const GenerationDefaults& defaults, Generation& generation) {
+  if (!defaults.most_new_tokens) return;
+  generation.max_tokens = std::min(generation.max_tokens.value_or(*defaults.most_new_tokens),
+                                   *defaults.most_new_tokens);
+}
+
 Result<Generation> parse_generation(const Fields& fields, const GenerationDefaults& defaults) {
   GEM8_RETURN_IF_ERROR(refuse_unsupported(
       fields, {"use_beam_search", "bad_words", "structured_outputs", "guided_json", "guided_regex",

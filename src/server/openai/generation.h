@@ -20,6 +20,7 @@ struct GenerationDefaults {
   std::int64_t top_k = 0;
   double repetition_penalty = 1.0;
   std::optional<std::int64_t> max_new_tokens;
+  std::optional<std::int64_t> most_new_tokens;  ///< what a request may ask for; more is cut to it
 };
 
 /// How to generate: the fields that chat and plain completions share.
@@ -51,6 +52,9 @@ inline constexpr std::int64_t kMaxChoices = 128;
 /// contradicting), kUnsupported (known to vLLM, not yet to gem8); the context is the field. Ranges
 /// of sampling parameters are the engine's business, except for what cannot be said in its types.
 Result<Generation> parse_generation(const Fields& fields, const GenerationDefaults& defaults);
+
+/// Brings max_tokens, as the request has it or not, within what the server allows.
+void apply_token_limit(const GenerationDefaults& defaults, Generation& generation);
 
 /// A field that would change the answer but is not implemented: kUnsupported when it holds anything
 /// but null, false or nothing.

@@ -26,16 +26,10 @@ std::vector<TokenLogprob> sampled_first(const ScoredToken& scored, std::size_t n
   return list;
 }
 
-Json ids_body(const std::vector<ScoredToken>& tokens) {
+Json scored_ids_body(const std::vector<ScoredToken>& tokens) {
   Json ids = Json::array();
   for (const ScoredToken& scored : tokens) ids.push_back(value_of(scored.token.id));
   return ids;
-}
-
-std::size_t n_characters(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  }));
 }
 
 Json call_body(const WholeChoice::Call& call) {
@@ -90,6 +84,12 @@ Json usage_body(const Usage& usage) {
   return body;
 }
 
+Json ids_body(std::span<const TokenId> ids) {
+  Json list = Json::array();
+  for (const TokenId id : ids) list.push_back(value_of(id));
+  return list;
+}
+
 Json ChatReply::token_entry(TokenId id, float logprob) const {
   Json bytes = Json::array();
   for (const char byte : tokenizer_.token_bytes(id))
@@ -141,7 +141,7 @@ Json ChatReply::whole(const std::vector<WholeChoice>& choices, const Usage& usag
                       {"logprobs", logprobs(choice.tokens)},
                       {"finish_reason", choice.end.finish_reason},
                       {"stop_reason", choice.end.stop_reason},
-                      {"token_ids", options_.token_ids ? ids_body(choice.tokens) : Json()},
+                      {"token_ids", options_.token_ids ? scored_ids_body(choice.tokens) : Json()},
                       {"routed_experts", Json()}}));
   }
   return Json::object({{"id", head_.id},
@@ -170,14 +170,15 @@ Json ChatReply::chunk(Json choices, const std::optional<Usage>& usage) const {
   return body;
 }
 
-std::string ChatReply::role_chunk(std::size_t index, const std::optional<Usage>& usage) const {
+std::string ChatReply::role_chunk(std::size_t index, const std::optional<Usage>& usage,
+                                  const Json& prompt_token_ids) const {
   Json body = chunk(
       Json::array({Json::object({{"index", index},
                                  {"delta", Json::object({{"role", "assistant"}, {"content", ""}})},
                                  {"logprobs", Json()},
                                  {"finish_reason", Json()}})}),
       usage);
-  body.set("prompt_token_ids", Json());
+  body.set("prompt_token_ids", prompt_token_ids);
   body.set("prompt_text", Json());
   return sse_event(body);
 }
@@ -187,7 +188,7 @@ std::string ChatReply::delta_chunks(std::size_t index, const ChoiceDelta& delta,
                                     bool fingerprint_at_end) const {
   std::string events;
   Json scores = logprobs(delta.tokens);
-  Json ids = options_.token_ids ? ids_body(delta.tokens) : Json();
+  Json ids = options_.token_ids && !delta.tokens.empty() ? scored_ids_body(delta.tokens) : Json();
   // Log-probabilities and ids go with the first chunk of the token.
   const auto choice = [&](Json what) {
     return Json::object({{"index", index},
@@ -237,8 +238,7 @@ Json CompletionReply::body(Json choices) const {
                        {"choices", std::move(choices)}});
 }
 
-Json CompletionReply::logprobs(const std::vector<ScoredToken>& tokens,
-                               std::size_t& text_offset) const {
+Json CompletionReply::logprobs(const std::vector<ScoredToken>& tokens) const {
   if (!options_.n_logprobs || tokens.empty()) return {};
   Json offsets = Json::array();
   Json values = Json::array();
@@ -246,8 +246,7 @@ Json CompletionReply::logprobs(const std::vector<ScoredToken>& tokens,
   Json tops = Json::array();
   for (const ScoredToken& scored : tokens) {
     const std::string text = token_text(tokenizer_, scored.token.id, options_.tokens_as_ids);
-    offsets.push_back(text_offset);
-    text_offset += n_characters(text);
+    offsets.push_back(scored.text_offset);
     values.push_back(static_cast<double>(floored(scored.token.logprob)));
     texts.push_back(text);
     // A map: tokens of the same text collapse. The sampled token is in it whatever its rank.
@@ -264,20 +263,20 @@ Json CompletionReply::logprobs(const std::vector<ScoredToken>& tokens,
                        {"top_logprobs", std::move(tops)}});
 }
 
-Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage& usage) const {
+Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage& usage,
+                            std::vector<Json> prompt_token_ids) const {
   Json list = Json::array();
   for (std::size_t i = 0; i < choices.size(); ++i) {
     const WholeChoice& choice = choices[i];
-    std::size_t text_offset = 0;
     list.push_back(
         Json::object({{"index", i},
                       {"text", choice.content},
-                      {"logprobs", logprobs(choice.tokens, text_offset)},
+                      {"logprobs", logprobs(choice.tokens)},
                       {"finish_reason", choice.end.finish_reason},
                       {"stop_reason", choice.end.stop_reason},
-                      {"token_ids", options_.token_ids ? ids_body(choice.tokens) : Json()},
+                      {"token_ids", options_.token_ids ? scored_ids_body(choice.tokens) : Json()},
                       {"prompt_logprobs", Json()},
-                      {"prompt_token_ids", Json()},
+                      {"prompt_token_ids", std::move(prompt_token_ids[i])},
                       {"routed_experts", Json()}}));
   }
   Json result = body(std::move(list));
@@ -289,18 +288,21 @@ Json CompletionReply::whole(const std::vector<WholeChoice>& choices, const Usage
 }
 
 std::string CompletionReply::delta_chunk(std::size_t index, const ChoiceDelta& delta,
-                                         std::size_t& text_offset,
-                                         const std::optional<Usage>& usage) const {
-  Json scores = logprobs(delta.tokens, text_offset);
-  Json ids = options_.token_ids ? ids_body(delta.tokens) : Json();
-  if (delta.content.empty() && !delta.end && scores.is_null() && ids.is_null()) return {};
+                                         const std::optional<Usage>& usage,
+                                         Json prompt_token_ids) const {
+  Json scores = logprobs(delta.tokens);
+  Json ids = options_.token_ids ? scored_ids_body(delta.tokens) : Json();
+  if (delta.content.empty() && !delta.end && scores.is_null() && ids.is_null() &&
+      prompt_token_ids.is_null()) {
+    return {};
+  }
   Json result = body(Json::array(
       {Json::object({{"index", index},
                      {"text", delta.content},
                      {"logprobs", std::move(scores)},
                      {"finish_reason", delta.end ? Json(delta.end->finish_reason) : Json()},
                      {"stop_reason", delta.end ? delta.end->stop_reason : Json()},
-                     {"prompt_token_ids", Json()},
+                     {"prompt_token_ids", std::move(prompt_token_ids)},
                      {"token_ids", std::move(ids)}})}));
   if (usage) result.set("usage", usage_body(*usage));
   return sse_event(result);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -61,6 +62,8 @@ inline constexpr std::string_view kSseDone = "data: [DONE]\n\n";
 inline constexpr std::string_view kSseComment = ": keep-alive\n\n";
 
 Json usage_body(const Usage& usage);
+/// [2,105,...]
+Json ids_body(std::span<const TokenId> ids);
 
 /// Bodies and chunks of chat completions. Nulls stand where vLLM has them; both `reasoning` and
 /// `reasoning_content` are sent.
@@ -74,7 +77,8 @@ class ChatReply {
              const Json& prompt_token_ids) const;
 
   /// Chunks, as events. `usage` is given only where each chunk carries it.
-  std::string role_chunk(std::size_t index, const std::optional<Usage>& usage) const;
+  std::string role_chunk(std::size_t index, const std::optional<Usage>& usage,
+                         const Json& prompt_token_ids) const;
   /// The events of one delta: reasoning and content apart, the end last.
   std::string delta_chunks(std::size_t index, const ChoiceDelta& delta,
                            const std::optional<Usage>& usage, bool fingerprint_at_end) const;
@@ -97,16 +101,15 @@ class CompletionReply {
   CompletionReply(const Tokenizer& tokenizer, ReplyHead head, ReplyOptions options)
       : tokenizer_(tokenizer), head_(std::move(head)), options_(options) {}
 
-  Json whole(const std::vector<WholeChoice>& choices, const Usage& usage) const;
-  /// Empty when the delta says nothing. `text_offset` counts the characters of the choice's tokens
-  /// so far.
-  std::string delta_chunk(std::size_t index, const ChoiceDelta& delta, std::size_t& text_offset,
-                          const std::optional<Usage>& usage) const;
+  /// `prompt_token_ids`: of each choice; lists, or null.
+  Json whole(const std::vector<WholeChoice>& choices, const Usage& usage,
+             std::vector<Json> prompt_token_ids) const;
+  /// Empty when the delta says nothing. `prompt_token_ids`: null but for a choice's first chunk.
+  std::string delta_chunk(std::size_t index, const ChoiceDelta& delta,
+                          const std::optional<Usage>& usage, Json prompt_token_ids) const;
   std::string usage_chunk(const Usage& usage) const;
 
-  /// `text_offset`: characters of the answer before the first of the tokens, and then behind the
-  /// last.
-  Json logprobs(const std::vector<ScoredToken>& tokens, std::size_t& text_offset) const;
+  Json logprobs(const std::vector<ScoredToken>& tokens) const;
 
  private:
   Json body(Json choices) const;

@@ -50,9 +50,10 @@ Result<std::string> render_chat(const ChatTemplate& chat, const Json& request,
                                 const std::function<std::tm()>& now = {});
 
 /// Call arguments as objects, empty tool_calls dropped, both spellings of reasoning, text part
-/// types as "text", JSON results as text, a developer message that is not first as system, ids for
-/// calls and results that have none, and content beside calls as a message of its own before them
-/// (chat specification 2.2, N1 to N11). Errors: kInvalidArgument naming messages[i].
+/// types as "text", JSON results as text, results in text parts as one text with a line for each,
+/// a developer message that is not first as system, ids for calls and results that have none, and
+/// content beside calls as a message of its own before them (chat specification 2.2, N1 to N11 and
+/// b). Errors: kInvalidArgument naming messages[i].
 Result<Json> normalized_messages(const Json& messages);
 /// Flat (Responses API) tools wrapped, null descriptions and parameters dropped, a missing "type"
 /// of parameters set to "object".

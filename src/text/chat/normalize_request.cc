@@ -1,5 +1,6 @@
 // Brings what OpenAI clients send into the form Gemma's template accepts (chat specification 2.2).
 #include <algorithm>
+#include <optional>
 
 #include "text/chat/chat_template.h"
 
@@ -78,6 +79,21 @@ Status normalize_arguments(Json& call, const std::string& context) {
   return {};
 }
 
+/// The text of a tool's result that came as text parts, which the template would run together: a
+/// line each, as vLLM has it (chat specification 2.2, b). nullopt when other parts are among them.
+std::optional<std::string> joined_text(const Json::Array& parts) {
+  std::string joined;
+  for (const Json& part : parts) {
+    const Json* type = part.find("type");
+    const Json* text = part.find("text");
+    if (type == nullptr || *type != Json("text") || text == nullptr || !text->is_string())
+      return std::nullopt;
+    if (&part != &parts.front()) joined += '\n';
+    joined += text->as_string();
+  }
+  return joined;
+}
+
 std::string role_of(const Json& message) {
   const Json* role = message.find("role");
   return role != nullptr && role->is_string() ? role->as_string() : std::string();
@@ -131,6 +147,8 @@ Result<Json> normalized_messages(const Json& messages) {
       if (const Json* content = message.find("content");
           content != nullptr && content->is_object()) {
         message.set("content", to_text(*content, {.python_spaces = true}));
+      } else if (content != nullptr && content->is_array() && !content->as_array().empty()) {
+        if (auto text = joined_text(content->as_array())) message.set("content", *std::move(text));
       }
     }
     if (role == "assistant") {
