@@ -7,3 +7,4 @@ LATE = False         # training samples with stranger names and values, more cal
 SMALL_STEPS = False  # worked sums in which every step is one look-up of two digits
 PIECES = False       # training values are also made of any pieces of the vocabulary
 COMPARE = False      # groups of chats about pictures ask for yes or no more often, and about two pictures
+WIDE = False         # groups about tools have longer lists, and a tenth of them asks for thinking

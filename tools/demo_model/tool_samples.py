@@ -250,7 +250,7 @@ def tool_set(rng, split):
     """Return the wanted Function and the shuffled list of declared ones, the wanted one among them."""
     wanted = domain_function(rng, split) if rng.random() < 0.3 else random_function(rng, split)
     functions = {wanted.name: wanted}
-    for _ in range(rng.choices((0, 1, 2, 3), (30, 40, 24, 6))[0]):
+    for _ in range(rng.choices((0, 1, 2, 3), (15, 30, 35, 20) if course.WIDE and split == "train" else (30, 40, 24, 6))[0]):
         similar = wanted.intent and rng.random() < 0.35
         if similar:
             other = random_function(rng, split, like=wanted)
@@ -263,12 +263,12 @@ def tool_set(rng, split):
     return wanted, listed
 
 
-def calling(rng, split, given=None):
+def calling(rng, split, given=None, thinking=False):
     """The target is one call. `given` (wanted, functions) is the tool list to ask about; a new one without it."""
     wanted, functions = given or tool_set(rng, split)
     text, arguments = request(rng, split, wanted)
     target = {"role": "assistant", "content": None, "tool_calls": [call(1, wanted, arguments)]}
-    return Sample([user(ended(rng, text)), target], "tools", [f.declaration() for f in functions], enable_thinking=not given and rng.random() < 0.06)
+    return Sample([user(ended(rng, text)), target], "tools", [f.declaration() for f in functions], enable_thinking=thinking or not given and rng.random() < 0.06)
 
 
 def calling_twice(rng, split, given=None):
@@ -306,7 +306,7 @@ def result(rng, split):
     return json.dumps({"error": reason}), f"The tool reports an error: {reason}."
 
 
-def answering(rng, split, given=None):
+def answering(rng, split, given=None, thinking=False):
     """The target is an answer made from one or two responses."""
     wanted, functions = given or tool_set(rng, split)
     functions = [wanted] if len(functions) > 2 and not given else functions
@@ -314,7 +314,7 @@ def answering(rng, split, given=None):
     requests = [request(rng, split, wanted) for _ in range(count)]
     calls = [call(i + 1, wanted, arguments) for i, (_, arguments) in enumerate(requests)]
     messages = [user(" And ".join(ended(rng, text) for text, _ in requests)), {"role": "assistant", "content": None, "tool_calls": calls}]
-    thinking = not given and rng.random() < 0.1
+    thinking = thinking or not given and rng.random() < 0.1
     if count == 1:
         response, told = result(rng, split)
         messages.append({"role": "tool", "tool_call_id": "call_1", "content": response})
@@ -353,6 +353,9 @@ def refusing_from(rng, split, functions):
 def tool_group(rng, split, count):
     """Samples about one tool list."""
     functions = tool_set(rng, split)[1]
+    if course.WIDE and rng.random() < 0.1:
+        forms = rng.choices((calling, answering), (50, 50), k=count)
+        return [form(rng, split, (rng.choice(functions), functions), thinking=True) for form in forms]
     forms = rng.choices((calling, calling_twice, answering, refusing), (50, 20, 10, 20), k=count)
     return [form(rng, split, (rng.choice(functions), functions)) for form in forms]
 

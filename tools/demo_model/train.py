@@ -193,7 +193,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--decay-steps", type=int, default=1500)
-    parser.add_argument("--switches", default="980,1800,3160,4680,9600,13400",
+    parser.add_argument("--switches", default="980,1800,3160,4680,9600,13400,17500",
                         help="steps from which on the next of shards.STAGES is used")
     parser.add_argument("--start", type=pathlib.Path, help="folder whose model.safetensors a new run begins with (default: random weights)")
     parser.add_argument("--first-step", type=int, default=0, help="number of a new run's first step")
