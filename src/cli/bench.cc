@@ -99,6 +99,18 @@ std::string to_table(const Speed& speed, std::span<const TowerSpeed> tower, std:
          fmt::format("peak resident memory: {:.2f} GB\n", static_cast<double>(peak_rss()) * 1e-9);
 }
 
+/// What would end the measurement in the middle.
+Status check_lengths(const SpeedPlan& plan, const TextConfig& text) {
+  const auto check = [&](std::string_view option, std::int64_t tokens) -> Status {
+    if (tokens <= text.max_position_embeddings) return {};
+    return fail(Code::kInvalidArgument, "{}: found {}, the model has {} positions", option, tokens,
+                text.max_position_embeddings);
+  };
+  for (const std::int64_t depth : plan.depths) GEM8_RETURN_IF_ERROR(check("--depth", depth));
+  for (const std::int64_t tokens : plan.prompts) GEM8_RETURN_IF_ERROR(check("--prompt", tokens));
+  return {};
+}
+
 Result<int> run(const BenchOptions& options, const CommonOptions& common) {
   if (options.dir.empty() == options.shapes.empty()) {
     return fail(Code::kInvalidArgument, "found {} a folder and --shapes, wanted one of them",
@@ -116,6 +128,7 @@ Result<int> run(const BenchOptions& options, const CommonOptions& common) {
     GEM8_TRY(Checkpoint opened, Checkpoint::open(dir));
     checkpoint = std::make_shared<const Checkpoint>(std::move(opened));
   }
+  GEM8_RETURN_IF_ERROR(check_lengths(options.plan, checkpoint->config().text));
   const auto progress = [](const std::string& line) { log_info("{}", line); };
   TowerPlan tower_plan = options.tower;
   tower_plan.rounds = options.plan.rounds;

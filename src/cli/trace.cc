@@ -130,8 +130,7 @@ Result<int> run_trace(const Options& options, const CommonOptions& common) {
       soft.push_back({.offset = input.images[i].position, .rows = encoded[i].rows});
   }
   GEM8_RETURN_IF_ERROR(trace_sequence(*model, tokens, soft, options.chunk, trace));
-  if (auto written = trace.write(options.output); !written)
-    return fail_in(options.output, std::move(written).error());
+  GEM8_RETURN_IF_ERROR(trace.write(options.output));
   log_info("{} tokens and {} images traced to {}", tokens.size(), input.images.size(),
            options.output);
   return kDone;

@@ -70,6 +70,7 @@ TEST_F(Usage, ErrorsNameTheWordAndWhatWasWanted) {
        "--shard-size: found '0', wanted a number of bytes, 1 or more"},
       {{"quantize", "demo", "-o", "x", "--report", "/no/such/folder/r.json"},
        "/no/such/folder/r.json"},
+      {{"bench", "demo", "--depth", "99999"}, "--depth: found 99999, the model has 8192 positions"},
       {{"verify", "demo", "--vllm-date", "2026-13-45"},
        "--vllm-date: found '2026-13-45', wanted a date, as in 2026-04-05"},
       {{"generate", "demo", "--prompt", "h\xff"}, "--prompt: not UTF-8, wanted text in UTF-8"},
