@@ -21,7 +21,7 @@ fi
 
 # steps from which on the next of shards.STAGES is used
 switches=
-for step in 980 1800 3160 4680 9600 13400; do switches+=${switches:+,}$((step / part)); done
+for step in 980 1800 3160 4680 9600 13400 17500; do switches+=${switches:+,}$((step / part)); done
 
 # train_until STEPS DECAY FLAGS...: the last DECAY steps bring the learning rate to zero
 train_until() {
@@ -42,5 +42,6 @@ train_until 4680 1 --freeze-tower
 train_until 9600 2000 --freeze-tower
 train_until 13400 1900 --freeze-tower
 train_until 17500 3400 --freeze-tower
+train_until 17920 400 --freeze-tower --muon-lr 0.01
 python export.py --out "$out" --model "$model"
 python evaluate.py --model "$model" --count $count
