@@ -48,12 +48,13 @@ struct QuantizeReport {
 ///
 /// Everything is written to "<out>.partial"; the verifier must find no error there before the
 /// folder gets its name. Run again after an interruption it continues: shards that are complete and
-/// layers that are calibrated are not done again. An `out` that exists is never touched. Errors:
-/// kInvalidArgument when `out` or its partial folder comes from something else; kExhausted when the
+/// layers that are calibrated are not done again. An `out` that exists is never touched; it counts
+/// as done when it was made from this and passes the verifier again. Errors: what check_loadable()
+/// or a companion file says of the source, before anything is written; kInvalidArgument when `out`
+/// or its partial folder comes from something else, or is no name for a folder; kExhausted when the
 /// disk is full (what is finished stays); kCorrupt when weights or activations are not finite;
-/// kUnavailable when another process
-/// works on the partial folder; kInternal when the verifier rejects the result (it stays in the
-/// partial folder).
+/// kUnavailable when another process works on the partial folder; kInternal when the verifier
+/// rejects the result (it stays in the partial folder).
 Result<QuantizeReport> quantize(std::shared_ptr<const Checkpoint> source,
                                 const ConversionPlan& plan, const QuantizeOptions& options,
                                 ThreadPool& pool);
