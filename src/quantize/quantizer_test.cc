@@ -12,10 +12,10 @@
 
 #include "backend/device.h"
 #include "formats/model_config.h"
-#include "formats/safetensors_writer.h"
 #include "formats/shard_index.h"
 #include "foundation/mapped_file.h"
 #include "kernels/ops.h"
+#include "tests/support/conversion_fixture.h"
 #include "tests/support/golden_checkpoint.h"
 #include "tests/support/temporary_folder.h"
 
@@ -24,68 +24,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+using testing::convert;
+using testing::Golden;
 using testing::golden_path;
-
-/// A model of the golden set, converted with the golden ids.
-struct Golden {
-  std::string name;
-  std::shared_ptr<const Checkpoint> source;
-  fs::path expected;
-  Json calibration;
-  std::vector<TokenSample> samples;
-
-  static std::optional<Golden> load(const std::string& name) {
-    auto dir = golden_path("quant/" + name);
-    if (!dir) dir = golden_path("models/" + name);
-    const auto expected = golden_path("quant/" + name + "-fp8");
-    const auto ids = golden_path("quant/" + name + "-ids.json");
-    const auto calibration = golden_path("quant/" + name + "-calibration.json");
-    if (!dir || !expected || !ids || !calibration) return std::nullopt;
-    Golden golden{.name = name, .expected = *expected};
-    golden.source = testing::open_checkpoint(*dir);
-    if (golden.source == nullptr) return std::nullopt;
-    golden.calibration = *parse_json(*read_text_file(*calibration));
-    const Json sequences = *parse_json(*read_text_file(*ids));
-    for (const Json& sequence : sequences.as_array()) {
-      auto& sample = golden.samples.emplace_back().tokens;
-      for (const Json& id : sequence.as_array())
-        sample.push_back(TokenId{static_cast<std::int32_t>(id.as_int())});
-    }
-    return golden;
-  }
-};
-
-/// A model with experts that is always there: tiny-26b, else the demo model with a few samples.
-std::optional<Golden> mixture() {
-  if (auto golden = Golden::load("tiny-26b")) return golden;
-  const fs::path demo = fs::path(GEM8_SOURCE_DIR) / "models" / "demo";
-  if (!fs::exists(demo / kSingleFileName)) return std::nullopt;
-  Golden result{.name = "demo", .source = testing::open_checkpoint(demo)};
-  if (result.source == nullptr) return std::nullopt;
-  for (int s = 0; s < 6; ++s) {
-    auto& sample = result.samples.emplace_back().tokens;
-    sample.push_back(TokenId{2});
-    for (int i = 0; i < 20; ++i) sample.push_back(TokenId{200 + 97 * s + 31 * i});
-  }
-  return result;
-}
-
-struct Converted {
-  ConversionPlan plan;
-  QuantizeReport report;
-};
-
-Result<Converted> convert(const Golden& golden, const fs::path& out, QuantizeOptions options = {},
-                          std::size_t threads = 2) {
-  options.out = out;
-  options.calibration_dtype = DType::kF32;
-  options.samples = golden.samples;
-  Converted converted;
-  GEM8_TRY(converted.plan, make_conversion_plan(*golden.source, options.conversion));
-  ThreadPool pool(threads);
-  GEM8_TRY(converted.report, quantize(golden.source, converted.plan, options, pool));
-  return converted;
-}
+using testing::mixture;
 
 float scalar(const TensorInfo& info) {
   float value = 0.0f;
@@ -296,138 +238,6 @@ TEST(Quantize, RefusesAnotherRunsUnfinishedFolder) {
   QuantizeOptions options;
   options.restart = true;
   EXPECT_TRUE(convert(*golden, folder.path() / "out", options));
-}
-
-/// The golden source as a folder of its own, without one tensor, or with another one's weights made
-/// eight times as large from the middle on.
-Golden changed(const Golden& golden, const fs::path& dir, const std::string& dropped,
-               const std::string& scaled = {}) {
-  fs::create_directories(dir);
-  fs::copy_file(golden.source->dir() / "config.json", dir / "config.json");
-  std::vector<TensorSpec> specs;
-  for (const CheckpointTensor& tensor : golden.source->tensors()) {
-    if (tensor.info->name != dropped)
-      specs.push_back({tensor.info->name, tensor.info->dtype, tensor.info->shape});
-  }
-  sort_for_alignment(specs);
-  auto writer = SafetensorsWriter::create(dir / kSingleFileName, specs);
-  EXPECT_TRUE(writer);
-  for (const TensorSpec& spec : specs) {
-    const std::span<const std::byte> stored = golden.source->find(spec.name)->bytes;
-    std::vector<std::byte> bytes(stored.begin(), stored.end());
-    if (spec.name == scaled) {
-      EXPECT_EQ(spec.dtype, DType::kBF16);
-      for (std::size_t i = bytes.size() / 8 * 4; i + 1 < bytes.size() * 3 / 4; i += 2) {
-        BF16 value;
-        std::memcpy(&value, &bytes[i], sizeof value);
-        value = BF16(8 * static_cast<float>(value));
-        std::memcpy(&bytes[i], &value, sizeof value);
-      }
-    }
-    EXPECT_TRUE(writer->append(spec.name, bytes));
-  }
-  EXPECT_TRUE(writer->finish());
-  Golden result = golden;
-  result.source = testing::open_checkpoint(dir);
-  return result;
-}
-
-TEST(Quantize, NoticesThatTheSourceOfAFinishedCheckpointChanged) {
-  const auto golden = mixture();
-  if (!golden) GTEST_SKIP() << "no model with experts is here";
-  const testing::TemporaryFolder folder;
-  const fs::path out = folder.path() / "out";
-  const Golden same = changed(*golden, folder.path() / "same", "");
-  ASSERT_TRUE(convert(same, out));
-  const auto again = convert(same, out);
-  ASSERT_TRUE(again) << again.error().text();
-  EXPECT_TRUE(again->report.already_done);
-
-  const std::string up = golden->source->text_prefix() + "layers.1.mlp.up_proj.weight";
-  const Golden other = changed(*golden, folder.path() / "other", "", up);
-  const auto refused = convert(other, out);
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, Code::kInvalidArgument);
-
-  folder.write("same/chat_template.jinja", "{{ messages }}");
-  EXPECT_FALSE(convert(same, out)) << "a new chat template would be missing";
-}
-
-TEST(Quantize, NoticesThatAFinishedCheckpointWasDamaged) {
-  auto golden = mixture();
-  if (!golden) GTEST_SKIP() << "no model with experts is here";
-  const testing::TemporaryFolder folder;
-  const Golden source = changed(*golden, folder.path() / "source", "");
-  folder.write("source/note.txt", "kept");
-  const fs::path out = folder.path() / "out";
-  ASSERT_TRUE(convert(source, out));
-  ASSERT_TRUE(fs::remove(out / "note.txt"));
-  const auto refused = convert(source, out);
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, Code::kInvalidArgument);
-  EXPECT_NE(refused.error().text().find("note.txt"), std::string::npos);
-}
-
-// What the engine would refuse later is refused before anything is written.
-TEST(Quantize, RefusesASourceThatCouldNotBeLoaded) {
-  const auto golden = mixture();
-  if (!golden) GTEST_SKIP() << "no model with experts is here";
-  for (const char* name : {"norm.weight", "layers.1.input_layernorm.weight",
-                           "layers.0.layer_scalar", "layers.1.router.proj.weight"}) {
-    const testing::TemporaryFolder folder;
-    const Golden lacking =
-        changed(*golden, folder.path() / "source", golden->source->text_prefix() + name);
-    QuantizeOptions options;
-    options.conversion.scheme = Scheme::kDynamic;
-    const auto refused = convert(lacking, folder.path() / "out", options);
-    ASSERT_FALSE(refused) << name;
-    EXPECT_EQ(refused.error().code, Code::kNotFound) << refused.error().text();
-    EXPECT_NE(refused.error().text().find(name), std::string::npos) << refused.error().text();
-    EXPECT_FALSE(fs::exists(folder.path() / "out.partial"));
-  }
-}
-
-TEST(Quantize, RefusesCompanionsThatCannotBeRead) {
-  const auto golden = mixture();
-  if (!golden) GTEST_SKIP() << "no model with experts is here";
-  const testing::TemporaryFolder folder;
-  const Golden source = changed(*golden, folder.path() / "source", "");
-  folder.write("source/generation_config.json", "{bad");
-  const auto refused = convert(source, folder.path() / "out");
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, Code::kCorrupt);
-  EXPECT_NE(refused.error().text().find("generation_config.json"), std::string::npos);
-}
-
-TEST(Quantize, RefusesNamesThatAreNoNewFolder) {
-  const auto golden = mixture();
-  if (!golden) GTEST_SKIP() << "no model with experts is here";
-  const testing::TemporaryFolder folder;
-  fs::create_symlink("nowhere", folder.path() / "dangling");
-  for (const fs::path& out :
-       {fs::path(), fs::path("."), fs::path(".."), fs::path("a/.."), folder.path() / "dangling"}) {
-    const auto refused = convert(*golden, out);
-    ASSERT_FALSE(refused) << out;
-    EXPECT_NE(refused.error().code, Code::kInternal) << out;
-  }
-  fs::create_directory(folder.path() / "empty");
-  fs::create_directory_symlink("empty", folder.path() / "link");
-  const auto through = convert(*golden, folder.path() / "link" / "");
-  ASSERT_TRUE(through) << through.error().text();
-  EXPECT_TRUE(fs::exists(folder.path() / "empty" / "config.json"));
-}
-
-TEST(Quantize, RestartLeavesWhatIsNoUnfinishedRun) {
-  const auto golden = mixture();
-  if (!golden) GTEST_SKIP() << "no model with experts is here";
-  const testing::TemporaryFolder folder;
-  folder.write("out.partial/letter.txt", "mine");
-  QuantizeOptions options;
-  options.restart = true;
-  const auto refused = convert(*golden, folder.path() / "out", options);
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, Code::kInvalidArgument);
-  EXPECT_TRUE(fs::exists(folder.path() / "out.partial/letter.txt"));
 }
 
 // A full disk, as far as a test may fill one: files end at a limit in the middle of a shard.
